@@ -1,0 +1,336 @@
+/*
+ * cpu/exec.c -- the loop that runs a processor: find a block, run it, look at events at exact instruction counts.
+ *
+ * SDM 3A, "Prioritization of Concurrent Events" (the order itself is in event.c).
+ * Time: between blocks now = slice_end - budget. Inside a block the whole block is already subtracted, so
+ *       now = slice_end - (budget + instructions of it not yet done). A delivered event takes one tick, so that no
+ *       sequence of faults can stop the clock.
+ * Not here: what micro-ops do (ir/interp.c), what events do (event.c).
+ */
+#include "cpu/cache.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include "base/error.h"
+#include "cpu/flags.h"
+#include "cpu/ir/interp.h"
+#include "cpu/lift/lift.h"
+#include "cpu/vmx/vmx.h"
+
+/* Blocks of one unoptimised instruction, for what happens at exact instruction boundaries. */
+#define KEY_SINGLE BIT(31)
+
+/* -- Where are we ------------------------------------------------------------------------------------------------ */
+
+void cpu_sync(struct cpu *cpu)
+{
+    const struct block *b = cpu->block;
+    if (!b)
+        return;
+    unsigned i = cpu->uop->insn;
+    uint64_t mask = cpu->key & KEY_L ? ~0ull : 0xffffffffull;
+    cpu->rip = (cpu->r[REG_PAGE] + b->insns[i].offset) & mask;
+    cpu->next_rip = (cpu->rip + b->insns[i].length) & mask;
+    cpu->clock->now = cpu->slice_end - (uint64_t)(cpu->budget + b->insn_count - (int)i);
+}
+
+unsigned cpu_insn_length(const struct cpu *cpu)
+{
+    return cpu->block ? cpu->block->insns[cpu->uop->insn].length : 0;
+}
+
+void cpu_events_changed(struct cpu *cpu)
+{
+    uint64_t next = cpu->clock->next;
+    if (unlikely(cpu->vmx_non_root))
+        next = MIN(next, vmx_next_deadline(cpu));
+    if (next < cpu->slice_end) {
+        /* The running instruction always completes: the earliest stop is the boundary after it. */
+        uint64_t earliest = cpu->clock->now + (cpu->block ? 1 : 0);
+        uint64_t end = MAX(next, earliest);
+        if (end < cpu->slice_end) {
+            cpu->budget -= (int64_t)(cpu->slice_end - end);
+            cpu->slice_end = end;
+            cpu->attention |= ATTN_LEAVE;
+        }
+    }
+}
+
+/* Gives back what the running block has not done: the running instruction counts as not executed. */
+static void leave_block(struct cpu *cpu)
+{
+    if (cpu->block) {
+        cpu->budget += cpu->block->insn_count - cpu->uop->insn;
+        cpu->block = NULL;
+    }
+}
+
+/* -- Raising ------------------------------------------------------------------------------------------------------- */
+
+void cpu_raise_event(struct cpu *cpu, const struct event *ev)
+{
+    cpu_sync(cpu);
+    leave_block(cpu);
+    cpu->event = *ev;
+    cpu->event.valid = true;
+    longjmp(cpu->jump, JUMP_EVENT);
+}
+
+void cpu_raise(struct cpu *cpu, unsigned vector, uint32_t error_code)
+{
+    static const uint32_t with_error = BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) |
+                                       BIT(EXC_PF) | BIT(EXC_AC) | BIT(EXC_CP);
+    struct event ev = {.vector = (uint8_t)vector, .type = EVENT_HARDWARE_EXCEPTION, .error_code = error_code};
+    ev.has_error = with_error >> vector & 1;
+    cpu_raise_event(cpu, &ev);
+}
+
+void cpu_raise_ud(struct cpu *cpu)
+{
+    cpu_raise(cpu, EXC_UD, 0);
+}
+
+void cpu_raise_gp0(struct cpu *cpu)
+{
+    cpu_raise(cpu, EXC_GP, 0);
+}
+
+void cpu_raise_mmu(struct cpu *cpu, const struct mmu_fault *f, enum seg_reg seg)
+{
+    cpu_sync(cpu);
+    switch (f->kind) {
+    case MMU_FAULT_PAGE: {
+        struct event ev = {.vector = EXC_PF,
+                           .type = EVENT_HARDWARE_EXCEPTION,
+                           .has_error = true,
+                           .error_code = f->error_code,
+                           .qualification = f->linear};
+        cpu_raise_event(cpu, &ev);
+    }
+    case MMU_FAULT_CANONICAL:
+        cpu_raise(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
+    default:
+        vmx_ept_fault(cpu, f);
+    }
+}
+
+void cpu_resume(struct cpu *cpu)
+{
+    leave_block(cpu);
+    cpu->budget--;
+    longjmp(cpu->jump, JUMP_RESUME);
+}
+
+/* -- Finding a block ------------------------------------------------------------------------------------------------ */
+
+static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
+{
+    struct mmu_fault f;
+    gpa_t gpa;
+    if (!mmu_translate(&cpu->mmu, linear, MMU_EXEC, 0, &gpa, &f))
+        cpu_raise_mmu(cpu, &f, SEG_CS);
+    return gpa;
+}
+
+static gpa_t fetch_gpa(struct cpu *cpu, gva_t linear)
+{
+    const struct tlb *t = cpu->tlb;
+    unsigned i = (unsigned)(linear >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
+    if (likely(t->exec[i].tag == (linear & ~PAGE_MASK)))
+        return t->exec[i].gpa + (linear & PAGE_MASK);
+    return fetch_translate(cpu, linear);
+}
+
+/* Bytes at gpa up to the end of its page: RAM in place, anything else through the bus. */
+static const uint8_t *fetch_bytes(struct cpu *cpu, gpa_t gpa, unsigned n, uint8_t buf[16])
+{
+    const uint8_t *p = phys_ram(cpu->phys, gpa, n);
+    if (p)
+        return p;
+    n = MIN(n, 15u);
+    for (unsigned i = 0; i < n; i++)
+        buf[i] = (uint8_t)bus_read_mmio(cpu->bus, gpa + i, 1);
+    return buf;
+}
+
+static void lift_exit(struct ir *ir, uint32_t offset)
+{
+    struct uop *u = ir_emit(ir, UOP_EXIT, 0);
+    u->imm = offset;
+}
+
+/* Lifts instructions from `linear` on into c->ir. Returns the page of a second part, or 0. */
+static gpa_t translate_block(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32_t key)
+{
+    struct ir *ir = cpu->code->ir;
+    struct lift l = {.ir = ir, .key = key & ~(uint32_t)KEY_SINGLE, .model = cpu->model, .stubs = cpu->stubs,
+                     .log = cpu->log, .offset = (uint32_t)(gpa & PAGE_MASK)};
+    bool ram = phys_page(cpu->phys, gpa) != NULL;
+    unsigned most = (key & KEY_SINGLE) || !ram ? 1 : 32;
+    uint8_t buf[16];
+
+    ir_reset(ir);
+    while (ir->insn_count < most && l.offset < PAGE_SIZE) {
+        unsigned avail = PAGE_SIZE - l.offset;
+        uint32_t uops = ir->uop_count, insns = ir->insn_count;
+        enum lift_result r = lift_insn(&l, fetch_bytes(cpu, (gpa & ~PAGE_MASK) + l.offset, avail, buf), avail);
+        if (r == LIFT_TRUNCATED || ir->overflow || (insns && ir->uop_count - uops > ARRAY_LEN(cpu->tail) - 2)) {
+            ir->uop_count = uops;
+            ir->insn_count = insns;
+            ir->overflow = false;
+            if (insns)
+                break;
+            /* The only instruction crosses into the next page. */
+            gpa_t second = fetch_gpa(cpu, (linear + avail) & (key & KEY_L ? ~0ull : 0xffffffffull));
+            for (unsigned i = 0; i < 15; i++) {
+                uint8_t one[16];
+                gpa_t at = i < avail ? gpa + i : second + (i - avail);
+                buf[i] = *fetch_bytes(cpu, at, 1, one);
+            }
+            r = lift_insn(&l, buf, 15);
+            if (r == LIFT_OK)
+                lift_exit(ir, l.offset);
+            return second;
+        }
+        if (r == LIFT_END)
+            return 0;
+        if (insns == 0 && ir->uop_count > ARRAY_LEN(cpu->tail) - 2)
+            break;
+    }
+    lift_exit(ir, l.offset);
+    return 0;
+}
+
+static struct block *translated(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32_t key)
+{
+    struct code_cache *c = cpu->code;
+    code_cache_collect(c);
+    gpa_t gpa2 = translate_block(cpu, linear, gpa, key);
+    if (!(key & KEY_SINGLE))
+        ir_optimise(c->ir);
+    ir_finish(c->ir->uops, c->ir->uop_count);
+    interp_prepare(c->ir->uops, c->ir->uop_count, key);
+    struct block *b = code_cache_add(c, gpa, gpa2, key);
+    require(b, "out of host memory for translated code");
+    return b;
+}
+
+/* The block at cpu->rip for the current mode; raises instruction-fetch faults. */
+static struct block *find_block(struct cpu *cpu, bool single)
+{
+    uint64_t rip = cpu->rip, base = 0;
+    uint32_t key = cpu->key | (single ? KEY_SINGLE : 0);
+    if (unlikely(!(key & KEY_L))) {
+        const struct segment *cs = &cpu->seg[SEG_CS];
+        if (rip > cs->limit)
+            cpu_raise_gp0(cpu);
+        base = cs->base;
+    }
+    gva_t linear = base + rip;
+    if (!(key & KEY_L))
+        linear &= 0xffffffffull;
+    gpa_t gpa = fetch_gpa(cpu, linear);
+    struct block *b = code_cache_find(cpu->code, gpa, key);
+    if (unlikely(b && b->gpa2)) {
+        gva_t next = ((linear | PAGE_MASK) + 1) & (key & KEY_L ? ~0ull : 0xffffffffull);
+        if (fetch_gpa(cpu, next) != b->gpa2) {
+            code_cache_drop(cpu->code, b);
+            b = NULL;
+        }
+    }
+    if (unlikely(b && !phys_page(cpu->phys, gpa))) { /* device bytes may differ at each fetch */
+        code_cache_drop(cpu->code, b);
+        b = NULL;
+    }
+    if (unlikely(!b))
+        b = translated(cpu, linear, gpa, key);
+    if (unlikely(!(key & (KEY_L | KEY_FLAT)))) {
+        const struct ir_insn *last = &b->insns[b->insn_count - 1];
+        if (rip + (last->offset + last->length - b->insns[0].offset) - 1 > cpu->seg[SEG_CS].limit) {
+            if (!single)
+                return find_block(cpu, true);
+            cpu_raise_gp0(cpu);
+        }
+    }
+    cpu->r[REG_PAGE] = rip - (linear & PAGE_MASK);
+    return b;
+}
+
+/* After `from` left towards cpu->rip, whose block is b: remember it for the next time. */
+static void remember(struct cpu *cpu, struct block *b)
+{
+    struct code_cache *c = cpu->code;
+    /* Outside flat segments each entry checks the code segment's limit. */
+    if (b->gpa2 || (b->key & KEY_SINGLE) || !(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
+        return;
+    struct jump_entry *j = &c->jumps[cpu->id][jump_hash(cpu->rip)];
+    *j = (struct jump_entry){.rip = cpu->rip,
+                             .cs_base = cpu->seg[SEG_CS].base,
+                             .page = cpu->r[REG_PAGE],
+                             .generation = cpu->mmu.generation,
+                             .tlb = cpu->tlb,
+                             .block = b,
+                             .key = cpu->key};
+}
+
+/* -- The loop -------------------------------------------------------------------------------------------------------- */
+
+static void run_single(struct cpu *cpu)
+{
+    bool tf = cpu->rflags & FLAG_TF, shadow = cpu->attention & ATTN_SHADOW;
+    if (unlikely(cpu->dr[7] & 0xff) && !(cpu->rflags & FLAG_RF))
+        debug_check_insn(cpu);
+    struct block *b = find_block(cpu, true);
+    cpu->budget -= b->insn_count;
+    interp_run(cpu, b);
+    event_after_instruction(cpu, tf, shadow);
+}
+
+uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
+{
+    uint64_t start = cpu->clock->now;
+    struct code_cache *c = cpu->code;
+    if (!c->jumps[cpu->id]) {
+        c->jumps[cpu->id] = calloc(1u << JUMP_BITS, sizeof(struct jump_entry));
+        require(c->jumps[cpu->id], "out of host memory for the jump cache");
+    }
+    cpu->block = NULL;
+    cpu->slice_end = start + ticks;
+    cpu->budget = (int64_t)ticks;
+    cpu_events_changed(cpu);
+
+    if (_setjmp(cpu->jump) == JUMP_EVENT) {
+        cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+        event_deliver(cpu);
+    }
+    while (cpu->budget > 0) {
+        if (unlikely(cpu->vmx_non_root) && cpu->slice_end - (uint64_t)cpu->budget >= vmx_next_deadline(cpu))
+            cpu->attention |= ATTN_VMX;
+        if (unlikely(cpu->attention)) {
+            if (cpu->attention & ATTN_STOP) {
+                cpu->attention &= ~(uint32_t)ATTN_STOP;
+                break;
+            }
+            cpu->attention &= ~(uint32_t)ATTN_LEAVE;
+            cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+            if (!event_poll(cpu))
+                break;
+            if (cpu->attention & (ATTN_SINGLE | ATTN_SHADOW)) {
+                run_single(cpu);
+                continue;
+            }
+        }
+        struct block *b = find_block(cpu, false);
+        if (unlikely(cpu->budget < b->insn_count)) {
+            b = find_block(cpu, true);
+        } else {
+            remember(cpu, b);
+        }
+        cpu->budget -= b->insn_count;
+        interp_run(cpu, b);
+    }
+    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+    uint64_t used = cpu->clock->now - start;
+    cpu->insns += used;
+    return used;
+}

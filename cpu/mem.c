@@ -1,0 +1,276 @@
+/*
+ * cpu/mem.c -- guest memory as a processor sees it: segment checks, page crossing, local APIC page, bus.
+ *
+ * SDM 3A, "Limit Checking", "Type Checking", "Alignment Check Exception"; SDM 3A, "Paging".
+ * Order: segment checks, alignment, then translation of every page touched, then data; so a write that faults on
+ * its second page has changed nothing.
+ * Not here: the walks (mmu/), the hit path (mem.h).
+ */
+#include "cpu/mem.h"
+
+#include <string.h>
+#include "cpu/exec.h"
+#include "cpu/lapic.h"
+#include "cpu/vmx/vmx.h"
+
+/* An empty entry's tag belongs to another slot: ~0, and 0 in the last slot. */
+const struct tlb mem_blank_tlb = {
+    .read = {[0 ... TLB_ENTRIES - 2] = {.tag = ~0ull}, [TLB_ENTRIES - 1] = {.tag = 0}},
+    .write = {[0 ... TLB_ENTRIES - 2] = {.tag = ~0ull}, [TLB_ENTRIES - 1] = {.tag = 0}},
+    .exec = {[0 ...(1u << TLB_EXEC_BITS) - 1] = {.tag = 1}},
+};
+
+static NORETURN void raise_segment(struct cpu *cpu, enum seg_reg seg)
+{
+    cpu_raise(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
+}
+
+gva_t cpu_linear(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, enum mem_access access)
+{
+    const struct segment *s = &cpu->seg[seg];
+    if (cpu->key & KEY_L)
+        return seg >= SEG_FS ? s->base + ea : ea;
+    if (s->ar & AR_UNUSABLE)
+        raise_segment(cpu, seg);
+    uint64_t last = ea + size - 1;
+    unsigned type = AR_TYPE(s->ar);
+    bool code = type & 8;
+    if (cpu_protected(cpu) && !cpu_v86(cpu)) {
+        if (access != MEM_READ && (code || !(type & 2)))
+            raise_segment(cpu, seg);
+        if (access != MEM_WRITE && code && !(type & 2))
+            raise_segment(cpu, seg);
+    }
+    if (!code && (type & 4)) {
+        uint64_t top = s->ar & AR_DB ? 0xffffffffull : 0xffffull;
+        if (ea <= s->limit || last > top)
+            raise_segment(cpu, seg);
+    } else if (last > s->limit) {
+        raise_segment(cpu, seg);
+    }
+    return (s->base + ea) & 0xffffffffull;
+}
+
+/* SDM 3A, "Alignment Check Exception (#AC)": CPL 3 with CR0.AM and RFLAGS.AC, which is in the block key. */
+static void check_alignment(struct cpu *cpu, gva_t linear, unsigned size, unsigned flags)
+{
+    if (unlikely(cpu->key & KEY_AC) && !(flags & MMU_SYSTEM) && (linear & (size - 1)))
+        cpu_raise(cpu, EXC_AC, 0);
+}
+
+static bool data_breakpoints(const struct cpu *cpu)
+{
+    return unlikely(cpu->dr[7] & 0xff);
+}
+
+static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu_access access, unsigned flags)
+{
+    struct mmu_fault f;
+    gpa_t gpa;
+    if (unlikely(!(cpu->key & KEY_L)))
+        linear &= 0xffffffffull;
+    if (unlikely(!mmu_translate(&cpu->mmu, linear, access, flags, &gpa, &f)))
+        cpu_raise_mmu(cpu, &f, seg);
+    return gpa;
+}
+
+/* Accesses to the APIC-access page are virtualised whatever lies there; SDM 3C, "Virtualizing Memory-Mapped APIC
+ * Accesses". True when done. */
+static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned size, bool write, uint64_t *value)
+{
+    if (likely(!cpu->vmx_non_root))
+        return false;
+    return vmx_apic_access(cpu, gpa, linear, size, write, false, value);
+}
+
+uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw)
+{
+    check_alignment(cpu, linear, size, flags);
+    enum mmu_access access = rmw ? MMU_WRITE : MMU_READ;
+    gpa_t gpa = translate(cpu, seg, linear, access, flags);
+    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    uint64_t value;
+    if (likely(first >= size)) {
+        if (!apic_access_page(cpu, linear, gpa, size, false, &value))
+            value = cpu_phys_read(cpu, gpa, size);
+    } else {
+        gpa_t gpa2 = translate(cpu, seg, linear + first, access, flags);
+        value = 0;
+        for (unsigned i = 0; i < size; i++) {
+            gpa_t at = i < first ? gpa + i : gpa2 + (i - first);
+            value |= (uint64_t)(uint8_t)cpu_phys_read(cpu, at, 1) << (i * 8);
+        }
+    }
+    if (data_breakpoints(cpu) && !(flags & MMU_SYSTEM))
+        debug_check_data(cpu, linear, size, rmw);
+    return value;
+}
+
+void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value, unsigned flags)
+{
+    check_alignment(cpu, linear, size, flags);
+    gpa_t gpa = translate(cpu, seg, linear, MMU_WRITE, flags);
+    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    if (likely(first >= size)) {
+        if (!apic_access_page(cpu, linear, gpa, size, true, &value))
+            cpu_phys_write(cpu, gpa, size, value);
+    } else {
+        gpa_t gpa2 = translate(cpu, seg, linear + first, MMU_WRITE, flags);
+        for (unsigned i = 0; i < size; i++)
+            cpu_phys_write(cpu, i < first ? gpa + i : gpa2 + (i - first), 1, value >> (i * 8) & 0xff);
+    }
+    if (data_breakpoints(cpu) && !(flags & MMU_SYSTEM))
+        debug_check_data(cpu, linear, size, true);
+}
+
+uint64_t cpu_phys_read(struct cpu *cpu, gpa_t gpa, unsigned size)
+{
+    const uint8_t *p = phys_ram(cpu->phys, gpa, size);
+    if (likely(p != NULL))
+        return load_le(p, size);
+    cpu_sync(cpu);
+    uint64_t value;
+    gpa_t base = cpu->msr.apic_base & ~PAGE_MASK & BITS(45, 0);
+    if ((gpa & ~PAGE_MASK) == base && (cpu->msr.apic_base & (BIT(11) | BIT(10))) == BIT(11))
+        value = lapic_read(cpu, (uint32_t)(gpa & PAGE_MASK), size);
+    else
+        value = bus_read_mmio(cpu->bus, gpa, size);
+    cpu_events_changed(cpu);
+    return value;
+}
+
+void cpu_phys_write(struct cpu *cpu, gpa_t gpa, unsigned size, uint64_t value)
+{
+    if (likely(phys_ram(cpu->phys, gpa, size) != NULL)) {
+        phys_store(cpu->phys, gpa, size, value);
+        return;
+    }
+    cpu_sync(cpu);
+    gpa_t base = cpu->msr.apic_base & ~PAGE_MASK & BITS(45, 0);
+    if ((gpa & ~PAGE_MASK) == base && (cpu->msr.apic_base & (BIT(11) | BIT(10))) == BIT(11))
+        lapic_write(cpu, (uint32_t)(gpa & PAGE_MASK), size, value);
+    else
+        bus_write_mmio(cpu->bus, gpa, size, value);
+    cpu_events_changed(cpu);
+}
+
+uint64_t cpu_read(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size)
+{
+    gva_t linear = cpu_linear(cpu, seg, ea, size, MEM_READ);
+    if (unlikely(cpu->key & KEY_AC))
+        return mem_slow_read(cpu, seg, linear, size, 0, false);
+    return mem_read(cpu, seg, linear, size);
+}
+
+void cpu_write(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, uint64_t value)
+{
+    gva_t linear = cpu_linear(cpu, seg, ea, size, MEM_WRITE);
+    if (unlikely(cpu->key & KEY_AC))
+        mem_slow_write(cpu, seg, linear, size, value, 0);
+    else
+        mem_write(cpu, seg, linear, size, value);
+}
+
+uint64_t cpu_read_linear(struct cpu *cpu, gva_t linear, unsigned size, unsigned flags)
+{
+    return flags ? mem_slow_read(cpu, SEG_DS, linear, size, flags, false) : mem_read(cpu, SEG_DS, linear, size);
+}
+
+void cpu_write_linear(struct cpu *cpu, gva_t linear, unsigned size, uint64_t value, unsigned flags)
+{
+    if (flags)
+        mem_slow_write(cpu, SEG_DS, linear, size, value, flags);
+    else
+        mem_write(cpu, SEG_DS, linear, size, value);
+}
+
+void cpu_probe(struct cpu *cpu, gva_t linear, unsigned length, enum mem_access access, unsigned flags)
+{
+    for (uint64_t done = 0; done < length;) {
+        gva_t at = linear + done;
+        translate(cpu, SEG_DS, at, access == MEM_READ ? MMU_READ : MMU_WRITE, flags);
+        done += PAGE_SIZE - (at & PAGE_MASK);
+    }
+}
+
+/* Largest access that is naturally aligned at `linear` and not longer than `left`: MMIO sees whole registers. */
+static unsigned piece(gva_t linear, unsigned left)
+{
+    unsigned n = 8;
+    while (n > left || (linear & (n - 1)))
+        n >>= 1;
+    return n;
+}
+
+void cpu_read_bytes(struct cpu *cpu, gva_t linear, void *buf, unsigned length, unsigned flags)
+{
+    uint8_t *out = buf;
+    cpu_probe(cpu, linear, length, MEM_READ, flags);
+    for (unsigned done = 0; done < length;) {
+        unsigned n = piece(linear + done, length - done);
+        store_le(out + done, cpu_read_linear(cpu, linear + done, n, flags), n);
+        done += n;
+    }
+}
+
+void cpu_write_bytes(struct cpu *cpu, gva_t linear, const void *buf, unsigned length, unsigned flags)
+{
+    const uint8_t *in = buf;
+    cpu_probe(cpu, linear, length, MEM_WRITE, flags);
+    for (unsigned done = 0; done < length;) {
+        unsigned n = piece(linear + done, length - done);
+        cpu_write_linear(cpu, linear + done, n, load_le(in + done, n), flags);
+        done += n;
+    }
+}
+
+void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
+{
+    const uint8_t *p = mem_hit_read(cpu, linear, 16);
+    if (likely(p != NULL)) {
+        memcpy(v, p, 16);
+        return;
+    }
+    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    translate(cpu, seg, linear, MMU_READ, 0);
+    if (first < 16)
+        translate(cpu, seg, linear + first, MMU_READ, 0);
+    uint64_t low = mem_slow_read(cpu, seg, linear, 8, 0, false);
+    v[1] = mem_slow_read(cpu, seg, linear + 8, 8, 0, false);
+    v[0] = low;
+}
+
+void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t v[2])
+{
+    uint8_t *p = mem_hit_write(cpu, linear, 16);
+    if (likely(p != NULL)) {
+        memcpy(p, v, 16);
+        return;
+    }
+    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    translate(cpu, seg, linear, MMU_WRITE, 0);
+    if (first < 16)
+        translate(cpu, seg, linear + first, MMU_WRITE, 0);
+    mem_slow_write(cpu, seg, linear, 8, v[0], 0);
+    mem_slow_write(cpu, seg, linear + 8, 8, v[1], 0);
+}
+
+bool cpu_peek(struct cpu *cpu, gva_t linear, void *buf, unsigned length)
+{
+    uint8_t *out = buf;
+    struct mmu_fault f;
+    gpa_t gpa;
+    while (length) {
+        unsigned n = MIN(length, PAGE_SIZE - (unsigned)(linear & PAGE_MASK));
+        if (!mmu_translate(&cpu->mmu, linear, MMU_READ, MMU_PROBE | MMU_SYSTEM | MMU_NO_FILL, &gpa, &f))
+            return false;
+        const uint8_t *p = phys_ram(cpu->phys, gpa, n);
+        if (!p)
+            return false;
+        memcpy(out, p, n);
+        out += n;
+        linear += n;
+        length -= n;
+    }
+    return true;
+}

@@ -1,0 +1,187 @@
+/*
+ * vmx/vmcs.c -- fields of a VMCS by encoding, and the VMCS region in guest memory.
+ *
+ * SDM 3C, "Virtual Machine Control Structures"; SDM 3D, appendix "Field Encoding in VMCS".
+ * Reads:  vmcs.def.   Writes: struct vmcs, the region at VMCLEAR and eviction only.
+ * Not here: which VMCSs are cached (vmx.c), VMREAD and VMWRITE as instructions (instructions.c).
+ * Watch:  --                                        Tests: tests/unit/test_vmx_tables.c
+ */
+#include "cpu/vmx/internal.h"
+
+#define ALWAYS         CONTROL_WORDS, 0
+#define IF(word, name) WORD_##word, word##_##name
+
+#define ROW(encoding, text, member, exists)                                                                  \
+    {encoding, offsetof(struct vmcs, member), sizeof(((struct vmcs *)0)->member), exists, text, #member},
+
+const struct vmcs_field vmcs_fields[] = {
+#define FIELD16 ROW
+#define FIELD32 ROW
+#define FIELD64 ROW
+#define FIELDN  ROW
+#include "cpu/vmx/vmcs.def"
+#undef FIELD16
+#undef FIELD32
+#undef FIELD64
+#undef FIELDN
+};
+const unsigned vmcs_field_count = ARRAY_LEN(vmcs_fields);
+
+/* The macro that declares a member and the width in the encoding must agree. */
+#define WIDTH(encoding, width)                                                                               \
+    _Static_assert(VMCS_ENCODING_WIDTH(encoding) == (width) && !VMCS_ENCODING_HIGH(encoding), "field width");
+#define FIELD16(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_16)
+#define FIELD32(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_32)
+#define FIELD64(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_64)
+#define FIELDN(encoding, text, member, exists)  WIDTH(encoding, VMCS_WIDTH_NATURAL)
+#include "cpu/vmx/vmcs.def"
+#undef FIELD16
+#undef FIELD32
+#undef FIELD64
+#undef FIELDN
+
+/* Position of a field in vmcs_fields[], plus 1, by width, type and index (all indexes are below 64). */
+#define SLOT(encoding)                                                                                       \
+    (VMCS_ENCODING_WIDTH(encoding) << 8 | VMCS_ENCODING_TYPE(encoding) << 6 | VMCS_ENCODING_INDEX(encoding))
+enum row_number {
+#define NUMBER(encoding, text, member, exists) ROW_##member,
+#define FIELD16 NUMBER
+#define FIELD32 NUMBER
+#define FIELD64 NUMBER
+#define FIELDN  NUMBER
+#include "cpu/vmx/vmcs.def"
+#undef FIELD16
+#undef FIELD32
+#undef FIELD64
+#undef FIELDN
+};
+static const uint8_t row_by_slot[1024] = {
+#define PLACE(encoding, text, member, exists) [SLOT(encoding)] = ROW_##member + 1,
+#define FIELD16 PLACE
+#define FIELD32 PLACE
+#define FIELD64 PLACE
+#define FIELDN  PLACE
+#include "cpu/vmx/vmcs.def"
+#undef FIELD16
+#undef FIELD32
+#undef FIELD64
+#undef FIELDN
+};
+_Static_assert(ARRAY_LEN(vmcs_fields) < 255, "row_by_slot holds bytes");
+
+const struct vmcs_field *vmcs_field(uint32_t encoding)
+{
+    if ((encoding & ~0x6fffu) || VMCS_ENCODING_INDEX(encoding) >= 64)
+        return NULL;
+    unsigned n = row_by_slot[SLOT(encoding)];
+    return n ? &vmcs_fields[n - 1] : NULL;
+}
+
+const struct vmcs_field *vmcs_field_supported(const struct vmx_caps *caps, uint64_t encoding)
+{
+    if (unlikely(encoding >> 15))
+        return NULL;
+    const struct vmcs_field *f = vmcs_field((uint32_t)encoding);
+    if (unlikely(!f))
+        return NULL;
+    if (VMCS_ENCODING_HIGH(encoding) && VMCS_ENCODING_WIDTH(encoding) != VMCS_WIDTH_64)
+        return NULL;
+    if (f->word != CONTROL_WORDS && !(caps->allowed1[f->word] & f->control))
+        return NULL;
+    return f;
+}
+
+const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
+{
+    for (unsigned i = 0; i < vmcs_field_count; i++)
+        if (strlen(vmcs_fields[i].member) == length && !memcmp(vmcs_fields[i].member, member, length))
+            return &vmcs_fields[i];
+    return NULL;
+}
+
+uint64_t vmcs_get(const struct vmcs *v, const struct vmcs_field *f)
+{
+    return load_le((const uint8_t *)v + f->offset, f->size);
+}
+
+void vmcs_set(struct vmcs *v, const struct vmcs_field *f, uint64_t value)
+{
+    store_le((uint8_t *)v + f->offset, value, f->size);
+}
+
+uint64_t vmcs_read(const struct vmcs *v, const struct vmcs_field *f, uint32_t encoding)
+{
+    uint64_t value = vmcs_get(v, f);
+    return VMCS_ENCODING_HIGH(encoding) ? value >> 32 : value;
+}
+
+void vmcs_write(struct vmcs *v, const struct vmcs_field *f, uint32_t encoding, uint64_t value)
+{
+    static const uint8_t dirty[4] = {DIRTY_ALL, 0, DIRTY_GUEST, DIRTY_HOST};
+    if (VMCS_ENCODING_HIGH(encoding))
+        value = value << 32 | (uint32_t)vmcs_get(v, f);
+    v->dirty |= dirty[VMCS_ENCODING_TYPE(encoding)];
+    vmcs_set(v, f, value);
+}
+
+/* -- The region ---------------------------------------------------------------------------------------------- */
+
+#define REGION_FIELDS 16
+_Static_assert(REGION_FIELDS + 8 * ARRAY_LEN(vmcs_fields) <= PAGE_SIZE, "the fields fit the VMCS region");
+
+void vmcs_load_region(struct vmcs *v, struct phys *p, gpa_t address)
+{
+    uint8_t page[PAGE_SIZE];
+    phys_read(p, address, page, sizeof(page));
+    memset(v, 0, sizeof(*v));
+    v->address = address;
+    v->shadow = load_le(page, 4) >> 31;
+    v->launched = load_le(page + 8, 4) == 1;
+    v->dirty = DIRTY_ALL;
+    if (load_le(page + 12, 4) != vmcs_field_count)
+        return; /* never written by VMCLEAR or eviction: software has to initialise each field */
+    for (unsigned i = 0; i < vmcs_field_count; i++)
+        vmcs_set(v, &vmcs_fields[i], load_le(page + REGION_FIELDS + 8 * i, 8));
+}
+
+void vmcs_store_region(const struct vmcs *v, struct phys *p)
+{
+    uint8_t page[REGION_FIELDS + 8 * ARRAY_LEN(vmcs_fields)];
+    store_le(page, v->launched, 4);
+    store_le(page + 4, vmcs_field_count, 4);
+    for (unsigned i = 0; i < vmcs_field_count; i++)
+        store_le(page + 8 + 8 * i, vmcs_get(v, &vmcs_fields[i]), 8);
+    phys_write(p, v->address + 8, page, sizeof(page) - 8);
+}
+
+/* -- State --------------------------------------------------------------------------------------------------- */
+
+static bool vmcs_after_load(void *s, struct error *e)
+{
+    struct vmcs *v = s;
+    if (v->address != ~0ull && (v->address & PAGE_MASK))
+        return error_set(e, "vmcs: address %#llx is not that of a page", (unsigned long long)v->address);
+    v->dirty = DIRTY_ALL;
+    v->checked_mode = 0;
+    return true;
+}
+
+static const struct state_field vmcs_state_fields[] = {
+#define STATE_ROW(encoding, text, member, exists) STATE(struct vmcs, member),
+#define FIELD16 STATE_ROW
+#define FIELD32 STATE_ROW
+#define FIELD64 STATE_ROW
+#define FIELDN  STATE_ROW
+#include "cpu/vmx/vmcs.def"
+#undef FIELD16
+#undef FIELD32
+#undef FIELD64
+#undef FIELDN
+    STATE(struct vmcs, address),
+    STATE(struct vmcs, launched),
+    STATE(struct vmcs, shadow),
+    STATE_SKIP(struct vmcs, dirty, "after loading everything is checked again"),
+    STATE_SKIP(struct vmcs, checked_mode, "after loading everything is checked again"),
+    STATE(struct vmcs, used),
+};
+const struct state_desc vmcs_state = STATE_DESC("vmcs", struct vmcs, 1, vmcs_state_fields, vmcs_after_load);

@@ -1,0 +1,190 @@
+/*
+ * vmx/vmx.c -- life of struct vmx, the cache of VMCSs, its state description, names for statistics.
+ *
+ * SDM 3C, "Software Use of Virtual-Machine Control Structures": a VMCS that is active may be cached by the processor;
+ * software makes the region up to date with VMCLEAR.
+ * Not here: the fields (vmcs.c), instructions (instructions.c).
+ * Watch:  --                                        Tests: tests/unit/test_vmx_tables.c, test_vmx_entry.c
+ */
+#include "cpu/vmx/internal.h"
+
+#include <stdlib.h>
+
+static void clear(struct vmx *x)
+{
+    x->vmcs = x->linked = NULL;
+    x->current = x->linked_address = x->vmxon_pointer = VMX_NO_VMCS;
+    x->use_stamp = 0;
+    x->timer_deadline = CLOCK_NEVER;
+    x->ple_first = x->ple_last = 0;
+    x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
+    x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
+    x->trap_reason = 0;
+    x->trap_qualification = 0;
+    x->iret_tick = CLOCK_NEVER;
+    memset(x->cache, 0, sizeof(x->cache));
+    for (unsigned i = 0; i < VMX_CACHE_SIZE; i++) {
+        x->cache[i].address = VMX_NO_VMCS;
+        x->cache[i].dirty = DIRTY_ALL;
+    }
+}
+
+bool vmx_init(struct cpu *cpu, struct error *e)
+{
+    cpu->vmx = calloc(1, sizeof(*cpu->vmx));
+    if (!cpu->vmx)
+        return error_set(e, "no host memory for the VMX state of a processor");
+    cpu->vmx->cpu = cpu;
+    vmx_caps_init(&cpu->vmx->caps, cpu->model);
+    cpu->mmu.ept_ad_supported = true;
+    cpu->mmu.ept_execute_only = true;
+    clear(cpu->vmx);
+    return true;
+}
+
+void vmx_free(struct cpu *cpu)
+{
+    free(cpu->vmx);
+    cpu->vmx = NULL;
+}
+
+void vmx_reset(struct cpu *cpu)
+{
+    clear(cpu->vmx);
+    cpu->vmx_on = cpu->vmx_non_root = false;
+    cpu->vmx_guards = 0;
+    cpu->tsc_offset = 0;
+    cpu->mmu.pml.enabled = false;
+    cpu->mmu.pml.index = NULL;
+    cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF);
+}
+
+/* -- The cache of VMCSs ---------------------------------------------------------------------------------------- */
+
+struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address)
+{
+    for (unsigned i = 0; i < VMX_CACHE_SIZE; i++)
+        if (x->cache[i].address == address)
+            return &x->cache[i];
+    return NULL;
+}
+
+void vmx_cache_drop(struct vmcs *v)
+{
+    memset(v, 0, sizeof(*v));
+    v->address = VMX_NO_VMCS;
+    v->dirty = DIRTY_ALL;
+}
+
+struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address)
+{
+    struct vmx *x = cpu->vmx;
+    struct vmcs *v = vmx_cache_find(x, address);
+    if (!v) {
+        for (unsigned i = 0; i < VMX_CACHE_SIZE; i++) {
+            struct vmcs *c = &x->cache[i];
+            if (c->address == VMX_NO_VMCS) {
+                v = c;
+                break;
+            }
+            if (c != x->vmcs && c != x->linked && (!v || c->used < v->used))
+                v = c;
+        }
+        if (v->address != VMX_NO_VMCS)
+            vmcs_store_region(v, cpu->phys);
+        vmcs_load_region(v, cpu->phys, address);
+    }
+    v->used = ++x->use_stamp;
+    return v;
+}
+
+/* -- State ------------------------------------------------------------------------------------------------------ */
+
+static bool after_load(void *s, struct error *e)
+{
+    struct vmx *x = s;
+    x->vmcs = x->current == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->current);
+    x->linked = x->linked_address == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->linked_address);
+    if (!x->vmcs && x->current != VMX_NO_VMCS)
+        return error_set(e, "vmx: the current VMCS %#llx is not in the cache", (unsigned long long)x->current);
+    if (!x->linked && x->linked_address != VMX_NO_VMCS)
+        return error_set(e, "vmx: the linked VMCS is not in the cache");
+    for (unsigned i = 0; i < VMX_CACHE_SIZE; i++)
+        for (unsigned j = 0; j < i; j++)
+            if (x->cache[i].address != VMX_NO_VMCS && x->cache[i].address == x->cache[j].address)
+                return error_set(e, "vmx: VMCS %#llx is cached twice", (unsigned long long)x->cache[i].address);
+    return true;
+}
+
+static const struct state_field fields[] = {
+    STATE_SKIP(struct vmx, vmcs, "found by `current`"),
+    STATE_SKIP(struct vmx, linked, "found by `linked_address`"),
+    STATE_SKIP(struct vmx, cpu, "wiring"),
+    STATE(struct vmx, vmxon_pointer),
+    STATE(struct vmx, current),
+    STATE(struct vmx, linked_address),
+    STATE(struct vmx, use_stamp),
+    STATE(struct vmx, timer_deadline),
+    STATE(struct vmx, ple_first),
+    STATE(struct vmx, ple_last),
+    STATE(struct vmx, ple_running),
+    STATE(struct vmx, virtual_nmi_blocked),
+    STATE(struct vmx, injecting),
+    STATE(struct vmx, mtf_wait),
+    STATE(struct vmx, mtf_now),
+    STATE(struct vmx, trap_pending),
+    STATE(struct vmx, trap_reason),
+    STATE(struct vmx, trap_qualification),
+    STATE(struct vmx, virtual_interrupt),
+    STATE(struct vmx, iret_tick),
+    STATE_SUB(struct vmx, cache, vmcs_state),
+    STATE_SKIP(struct vmx, caps, "computed from the processor model"),
+    STATE_SKIP(struct vmx, entries, "statistics"),
+    STATE_SKIP(struct vmx, exits, "statistics"),
+};
+const struct state_desc vmx_state = STATE_DESC("vmx", struct vmx, 1, fields, after_load);
+
+void vmx_loaded(struct cpu *cpu)
+{
+    if (!cpu->vmx_on || !cpu->vmx->vmcs)
+        cpu->vmx_non_root = false;
+    vmx_derive(cpu);
+}
+
+/* -- Names and counts -------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *title, *qualification;
+} reasons[EXIT_REASON_COUNT] = {
+#define EXIT_REASON(number, name, title, qualification) [number] = {#name, title, qualification},
+#include "cpu/vmx/exit_reasons.def"
+#undef EXIT_REASON
+};
+
+const char *vmx_exit_reason_name(unsigned reason)
+{
+    reason &= 0xffff;
+    return reason < EXIT_REASON_COUNT && reasons[reason].name ? reasons[reason].name : "RESERVED";
+}
+
+const char *vmx_exit_reason_title(unsigned reason)
+{
+    reason &= 0xffff;
+    return reason < EXIT_REASON_COUNT && reasons[reason].title ? reasons[reason].title : "reserved exit reason";
+}
+
+const char *vmx_exit_qualification_meaning(unsigned reason)
+{
+    reason &= 0xffff;
+    return reason < EXIT_REASON_COUNT && reasons[reason].qualification ? reasons[reason].qualification : "";
+}
+
+uint64_t vmx_entry_count(const struct cpu *cpu)
+{
+    return cpu->vmx->entries;
+}
+
+uint64_t vmx_exit_count(const struct cpu *cpu, unsigned reason)
+{
+    return reason < EXIT_REASON_COUNT ? cpu->vmx->exits[reason] : 0;
+}

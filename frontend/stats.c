@@ -1,0 +1,65 @@
+/*
+ * frontend/stats.c -- counts of a run as JSON.
+ */
+#include "frontend/stats.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cpu/cache.h"
+#include "cpu/vmx/vmx.h"
+
+static void number(cJSON *o, const char *name, uint64_t v)
+{
+    cJSON_AddNumberToObject(o, name, (double)v);
+}
+
+static cJSON *processor(const struct cpu *cpu)
+{
+    cJSON *o = cJSON_CreateObject();
+    number(o, "instructions", cpu->insns);
+    number(o, "instructions_l1", cpu->insns - MIN(cpu->insns, cpu->insns_non_root));
+    number(o, "instructions_l2", cpu->insns_non_root);
+    number(o, "vm_entries", vmx_entry_count(cpu));
+    cJSON *exits = cJSON_AddObjectToObject(o, "vm_exits");
+    for (unsigned reason = 0; reason < VMX_EXIT_REASONS; reason++)
+        if (vmx_exit_count(cpu, reason))
+            number(exits, vmx_exit_name(reason), vmx_exit_count(cpu, reason));
+    const struct mmu_stats *s = &cpu->mmu.stats;
+    number(o, "tlb_fills", s->fills);
+    number(o, "walks", s->walks);
+    number(o, "walks_2d", s->walks_2d);
+    number(o, "ept_walks", s->ept_walks);
+    number(o, "context_switches", s->context_switches);
+    number(o, "translations_dropped", s->drops);
+    return o;
+}
+
+bool stats_write(const struct machine *m, const char *path, double seconds, struct error *e)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "wall_seconds", seconds);
+    number(o, "ticks", m->clock.now);
+    uint64_t instructions = 0;
+    cJSON *cpus = cJSON_CreateArray();
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        instructions += m->cpus[i].insns;
+        cJSON_AddItemToArray(cpus, processor(&m->cpus[i]));
+    }
+    number(o, "instructions", instructions);
+    cJSON_AddNumberToObject(o, "mips", seconds > 0 ? (double)instructions / seconds / 1e6 : 0);
+    cJSON_AddItemToObject(o, "processors", cpus);
+    const struct code_cache_stats *c = &m->code->stats;
+    number(o, "blocks_translated", c->translated);
+    number(o, "blocks_dropped", c->dropped);
+    char *text = cJSON_Print(o);
+    cJSON_Delete(o);
+    FILE *f = text ? fopen(path, "w") : NULL;
+    bool ok = f && fputs(text, f) >= 0 && fputc('\n', f) >= 0;
+    if (f && fclose(f))
+        ok = false;
+    cJSON_free(text);
+    return ok || error_set(e, "--stats %s: %s", path, strerror(errno));
+}

@@ -1,0 +1,127 @@
+/*
+ * machine/run.c -- the turn-taking of processors, timers, and the end of a run.
+ *
+ * A slice of execution ends at the nearest timer, the end of the quantum, or the tick that was asked for, whichever
+ * comes first; so timers run at exactly their tick. When no processor can run, time jumps to the next timer.
+ */
+#include "machine/machine.h"
+
+#include "cpu/exec.h"
+
+/* Instructions a processor runs before the next one has its turn. */
+#define QUANTUM 4000
+
+enum { CPU_STOP_TRIPLE_FAULT = 1, CPU_STOP_PAUSE = 2 };
+
+static void next_turn(struct machine *m)
+{
+    m->turn.cpu = (m->turn.cpu + 1) % m->cpu_count;
+    m->turn.left = QUANTUM;
+}
+
+/* The processor to run now, from the one whose turn it is onwards; NULL when none can. */
+static struct cpu *runnable(struct machine *m)
+{
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        struct cpu *cpu = &m->cpus[m->turn.cpu];
+        if (m->turn.left && cpu_runnable(cpu))
+            return cpu;
+        next_turn(m);
+    }
+    /* A turn that had just ended may still be the only one. */
+    return cpu_runnable(&m->cpus[m->turn.cpu]) ? &m->cpus[m->turn.cpu] : NULL;
+}
+
+/* Nothing but input could wake a processor, and no processor takes interrupts. */
+static bool dead(const struct machine *m)
+{
+    const struct clock *c = &m->clock;
+    if (c->heap_count > 1 || (c->heap_count == 1 && c->heap[0] != &m->poll_timer))
+        return false;
+    for (uint32_t i = 0; i < m->cpu_count; i++)
+        if (m->cpus[i].activity == ACTIVITY_HLT && (m->cpus[i].rflags & FLAG_IF) && c->heap_count)
+            return false;
+    return true;
+}
+
+static bool idle(struct machine *m, uint64_t until)
+{
+    uint64_t next = MIN(m->clock.next, until);
+    if (dead(m)) {
+        m->end = MACHINE_DEAD;
+        return false;
+    }
+    if (m->config.idle && next > m->clock.now)
+        m->config.idle(m->config.owner, next - m->clock.now);
+    m->clock.now = MAX(next, m->clock.now);
+    return true;
+}
+
+static void restart(struct machine *m, bool triple_fault)
+{
+    if (m->config.no_reboot) {
+        m->end = triple_fault ? MACHINE_SHUTDOWN : MACHINE_RESET;
+        return;
+    }
+    log_info(m->log, "the guest %s: restarting", triple_fault ? "shut down by a triple fault" : "reset the machine");
+    m->turn.resets++;
+    if (!machine_reset(m, &m->error))
+        m->end = MACHINE_FAILED;
+}
+
+static void after_slice(struct machine *m, struct cpu *cpu)
+{
+    uint64_t stops = cpu->stops;
+    cpu->stops = 0;
+    if (stops & CPU_STOP_PAUSE)
+        m->turn.left = 0;
+    if (m->end != MACHINE_RUNNING)
+        return;
+    if (m->reset_wanted) {
+        m->reset_wanted = false;
+        restart(m, false);
+    } else if (stops & CPU_STOP_TRIPLE_FAULT) {
+        restart(m, true);
+    }
+}
+
+enum machine_end machine_run(struct machine *m, uint64_t until)
+{
+    m->end = MACHINE_RUNNING;
+    while (m->end == MACHINE_RUNNING) {
+        if (m->clock.next <= m->clock.now)
+            clock_run(&m->clock);
+        if (unlikely(m->stop_wanted)) {
+            m->stop_wanted = false;
+            m->end = MACHINE_STOPPED;
+            break;
+        }
+        if (m->end != MACHINE_RUNNING)
+            break;
+        if (m->clock.now >= until) {
+            m->end = MACHINE_AT;
+            break;
+        }
+        struct cpu *cpu = runnable(m);
+        if (!cpu) {
+            if (!idle(m, until))
+                break;
+            continue;
+        }
+        uint64_t ticks = MIN(m->clock.next, until) - m->clock.now;
+        if (m->cpu_count > 1)
+            ticks = MIN(ticks, m->turn.left);
+        m->trace.cpu = (uint16_t)cpu->id;
+        uint64_t used = cpu_run(cpu, ticks);
+        m->turn.left -= MIN(used, m->turn.left);
+        if (m->cpu_count == 1)
+            m->turn.left = QUANTUM;
+        after_slice(m, cpu);
+    }
+    return m->end;
+}
+
+void machine_stop(struct machine *m)
+{
+    m->stop_wanted = true;
+}

@@ -1,0 +1,65 @@
+/*
+ * machine/state.c -- the machine's state as a whole: hash, save, load.
+ *
+ * What is state is described where each struct is; here it is gathered (machine_wire registers the items).
+ */
+#include "machine/machine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cpu/exec.h"
+#include "snapshots/file.h"
+
+static bool page_is_zero(const uint8_t *p)
+{
+    const uint64_t *w = (const uint64_t *)(const void *)p;
+    for (unsigned i = 0; i < PAGE_SIZE / 8; i += 8)
+        if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+            return false;
+    return true;
+}
+
+uint64_t machine_hash(struct machine *m)
+{
+    uint64_t h = 0;
+    for (uint32_t i = 0; i < m->states.count; i++)
+        h = state_hash(m->states.items[i].desc, m->states.items[i].ptr, h);
+    for (uint64_t at = 0; at < m->phys.ram_size; at += PAGE_SIZE)
+        if (!page_is_zero(m->phys.ram + at))
+            h = state_hash_bytes(m->phys.ram + at, PAGE_SIZE, h ^ at);
+    return h;
+}
+
+/* What must be equal between the machine that was saved and the one that it is loaded into. */
+static void describe(const struct machine *m, char *text, size_t n)
+{
+    const struct machine_config *c = &m->config;
+    snprintf(text, n, "-m %lluK -smp %u -cpu %s drives=%u debug-exit=%d", (unsigned long long)(c->memory >> 10),
+             c->cpus, c->model.name, c->drive_count, c->debug_exit);
+}
+
+bool machine_save(struct machine *m, const char *path, struct error *e)
+{
+    char text[256];
+    describe(m, text, sizeof(text));
+    return snapshot_save(path, &m->states, text, m->phys.ram, m->phys.ram_size, e);
+}
+
+bool machine_load(struct machine *m, const char *path, struct error *e)
+{
+    char text[256];
+    describe(m, text, sizeof(text));
+    /* Everything made from the old RAM goes first: its pages lose their observers. */
+    code_cache_clear(m->code);
+    for (uint32_t i = 0; i < m->cpu_count; i++)
+        mmu_drop_all(&m->cpus[i].mmu);
+    if (!snapshot_load(path, &m->states, text, m->phys.ram, m->phys.ram_size, e))
+        return false;
+    clock_rebuild(&m->clock);
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        mmu_drop_all(&m->cpus[i].mmu);
+        cpu_mode_changed(&m->cpus[i]);
+    }
+    return true;
+}

@@ -1,0 +1,484 @@
+/*
+ * tests/unit/test_mmu_tlb.c -- contexts, and that no cached translation outlives the bytes it was made from.
+ */
+#include "test_mmu_kit.h"
+#include "mmu/internal.h"
+
+static struct kit k;
+static struct mmu *m;
+static struct mmu_mode mode;
+static gpa_t pml4, pdpt, pd, pt;
+
+static void setup(void)
+{
+    kit_init(&k);
+    m = &k.mmu[0];
+    pml4 = kit_page(&k), pdpt = kit_page(&k), pd = kit_page(&k), pt = kit_page(&k);
+    kit_set(&k, pml4, pdpt | P | RW | US);
+    kit_set(&k, pdpt, pd | P | RW | US);
+    kit_set(&k, pd, pt | P | RW | US);
+    for (unsigned i = 0; i < 512; i++)
+        kit_set(&k, pt + i * 8, (0x400000 + i * 0x1000) | P | RW | US);
+    mode = kit_mode_4level(pml4);
+}
+
+static void teardown(void)
+{
+    kit_free(&k);
+}
+
+static gpa_t translate(gva_t linear, enum mmu_access access)
+{
+    struct mmu_fault f;
+    gpa_t gpa = ~0ull;
+    cr_assert(mmu_translate(m, linear, access, 0, &gpa, &f), "fault %u error %#x", f.kind, f.error_code);
+    return gpa;
+}
+
+static bool faults(gva_t linear, enum mmu_access access, uint32_t error)
+{
+    struct mmu_fault f;
+    gpa_t gpa;
+    return !mmu_translate(m, linear, access, 0, &gpa, &f) && f.kind == MMU_FAULT_PAGE && f.error_code == error;
+}
+
+static bool observed(gpa_t gpa)
+{
+    return phys_page(&k.phys, gpa)->observers & OBSERVE_TABLES;
+}
+
+/* -- Contexts ---------------------------------------------------------------------------------------------- */
+
+Test(tlb, contexts_share_what_is_equal, .init = setup, .fini = teardown)
+{
+    struct tlb *a = mmu_select(m, &mode);
+    struct mmu_mode other = mode;
+    other.cr3 |= 0x18 | BIT(63);
+    cr_assert_eq(mmu_select(m, &other), a, "PWT, PCD and bit 63 of CR3");
+    other = mode;
+    other.pkru = 5;
+    other.pdpte[2] = 77;
+    other.eptp = 0x1000;
+    other.ac = true;
+    other.cr0 |= BIT(1) | BIT(3);
+    other.efer |= 1;
+    other.cpl = 2;
+    cr_assert_eq(mmu_select(m, &other), a);
+    other.cpl = 3;
+    struct tlb *user = mmu_select(m, &other);
+    cr_assert_neq(user, a);
+    other.cr0 &= ~CR0_WP;
+    cr_assert_eq(mmu_select(m, &other), user, "WP means nothing to user mode");
+    other = mode;
+    other.cr4 |= CR4_SMAP;
+    struct tlb *smap = mmu_select(m, &other);
+    cr_assert_neq(smap, a);
+    other.ac = true;
+    cr_assert_eq(mmu_select(m, &other), a, "SMAP lifted by AC is no SMAP");
+    other = mode;
+    other.cr4 |= CR4_PKE;
+    struct tlb *keys = mmu_select(m, &other);
+    other.pkru = 1;
+    cr_assert_neq(mmu_select(m, &other), keys);
+    struct mmu_mode differs[] = {mode, mode, mode, mode};
+    differs[0].cr3 += 0x1000;
+    differs[1].cr0 &= ~CR0_WP;
+    differs[2].efer &= ~EFER_NXE;
+    differs[3].ept = true;
+    for (unsigned i = 0; i < ARRAY_LEN(differs); i++)
+        cr_assert_neq(mmu_select(m, &differs[i]), a);
+    cr_assert_eq(mmu_select(m, &mode), a);
+}
+
+Test(tlb, contexts_are_recycled, .init = setup, .fini = teardown)
+{
+    struct tlb *first = mmu_select(m, &mode);
+    translate(0x3000, MMU_EXEC);
+    struct mmu_mode other = mode;
+    for (unsigned i = 1; i < 5 * MMU_CONTEXTS; i++) {
+        const uint64_t generation = m->generation;
+        other.cr3 = pml4 + BIT(30) * i;
+        cr_assert_neq(mmu_select(m, &other), NULL);
+        if (i > MMU_CONTEXTS)
+            cr_assert_neq(m->generation, generation, "a recycled context ends its cached jumps");
+        if (i % 7 == 0) /* keeps it in use */
+            cr_assert_eq(mmu_select(m, &mode), first);
+    }
+    cr_assert(kit_hits(first, 0x3000, MMU_EXEC));
+    cr_assert_eq(mmu_select(m, &mode), first);
+}
+
+/* An implicit supervisor access in user mode is served by, and fills, the supervisor's context. */
+Test(tlb, system_access, .init = setup, .fini = teardown)
+{
+    struct mmu_fault f;
+    gpa_t gpa;
+    kit_set(&k, pt, 0x400000 | P | RW); /* supervisor page */
+    struct tlb *kernel = mmu_select(m, &mode);
+    mode.cpl = 3;
+    struct tlb *user = mmu_select(m, &mode);
+    cr_assert(mmu_translate(m, 0, MMU_READ, MMU_SYSTEM, &gpa, &f));
+    cr_assert_eq(m->current, user);
+    cr_assert_not(kit_hits(user, 0, MMU_READ));
+    cr_assert(kit_hits(kernel, 0, MMU_READ));
+    cr_assert(faults(0, MMU_READ, 5));
+}
+
+/* -- Fills ------------------------------------------------------------------------------------------------- */
+
+Test(tlb, fills, .init = setup, .fini = teardown)
+{
+    struct mmu_fault f;
+    gpa_t gpa;
+    struct tlb *t = mmu_select(m, &mode);
+    cr_assert(mmu_translate(m, 0x1000, MMU_READ, MMU_NO_FILL, &gpa, &f));
+    cr_assert(mmu_translate(m, 0x1000, MMU_READ, MMU_PROBE, &gpa, &f));
+    cr_assert_not(kit_hits(t, 0x1000, MMU_READ));
+    cr_assert_eq(translate(0x1234, MMU_READ), 0x401234);
+    cr_assert(kit_hits(t, 0x1000, MMU_READ));
+    cr_assert_not(kit_hits(t, 0x1000, MMU_WRITE), "no write entry before the dirty flag");
+    translate(0x1000, MMU_WRITE);
+    cr_assert(kit_hits(t, 0x1000, MMU_WRITE));
+    cr_assert_eq(t->write[1].host, k.phys.ram + 0x401000);
+    cr_assert_not(kit_hits(t, 0x1000, MMU_EXEC));
+    cr_assert_eq(translate(0x1678, MMU_EXEC), 0x401678);
+    cr_assert_eq(t->exec[1].gpa, 0x401000);
+    /* what is not RAM has no entry */
+    kit_set(&k, pt + 8, 0xfee00000 | P | RW);
+    cr_assert_eq(translate(0x1020, MMU_WRITE), 0xfee00020);
+    cr_assert_not(kit_hits(t, 0x1000, MMU_READ));
+    /* RAM above 4 GB */
+    kit_set(&k, pt + 8, BIT(32) | P | RW);
+    cr_assert_eq(translate(0x1020, MMU_WRITE), BIT(32) + 0x20);
+    cr_assert_eq(t->write[1].host, k.phys.ram + KIT_HOLE);
+    cr_assert_eq(translate(0x1020, MMU_WRITE), BIT(32) + 0x20);
+    gva_t where;
+    cr_assert_eq(mmu_verify(m, &where), 0);
+}
+
+/* The APIC-access page never has an entry, so each access can be virtualized. */
+Test(tlb, apic_page, .init = setup, .fini = teardown)
+{
+    struct mmu_mode other = mode;
+    other.apic_page = 0x403001;
+    struct tlb *t = mmu_select(m, &other);
+    cr_assert_neq(t, mmu_select(m, &mode));
+    mmu_select(m, &other);
+    for (int kind = MMU_READ; kind <= MMU_EXEC; kind++) {
+        cr_assert_eq(translate(0x3010, kind), 0x403010);
+        cr_assert_not(kit_hits(t, 0x3000, kind));
+        translate(0x2000, kind);
+        cr_assert(kit_hits(t, 0x2000, kind));
+    }
+    other.apic_page = 0x999000; /* bit 0 clear: none */
+    cr_assert_eq(mmu_select(m, &other), mmu_select(m, &mode));
+}
+
+/* -- Coherence --------------------------------------------------------------------------------------------- */
+
+Test(tlb, leaf_change_drops_one_page, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    for (unsigned i = 0; i < 8; i++) {
+        translate(i * 0x1000, MMU_WRITE);
+        translate(i * 0x1000, MMU_EXEC);
+    }
+    kit_set(&k, pt + 3 * 8, 0x500000 | P | RW);
+    for (unsigned i = 0; i < 8; i++) {
+        for (int kind = MMU_READ; kind <= MMU_EXEC; kind++)
+            cr_assert_eq(kit_hits(t, i * 0x1000, kind), i != 3);
+    }
+    cr_assert_eq(translate(0x3000, MMU_READ), 0x500000);
+    kit_set(&k, pt + 3 * 8, 0);
+    cr_assert(faults(0x3000, MMU_READ, 0));
+    /* a write of part of an entry, and one across two */
+    phys_store(&k.phys, pt + 4 * 8 + 2, 1, 0x60);
+    cr_assert_eq(translate(0x4000, MMU_READ), 0x604000);
+    phys_store(&k.phys, pt + 5 * 8 + 4, 8, 0);
+    cr_assert(faults(0x6000, MMU_READ, 0));
+}
+
+Test(tlb, harmless_writes_drop_nothing, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    translate(0x3000, MMU_EXEC);
+    kit_set(&k, pt + 9 * 8, 0);
+    const uint64_t drops = m->stats.drops, generation = m->generation;
+    kit_set(&k, pt + 9 * 8, 0x700000 | P | RW);                                 /* absent to present */
+    kit_set(&k, pt + 10 * 8, 0x700000 | P);                                     /* never used */
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8));                           /* the same */
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) | BIT(9) | BIT(52) | 0x18); /* available, PWT, PCD */
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) | BIT(8) | BIT(7));         /* G, PAT */
+    kit_set(&k, pd, kit_get(&k, pd) | DIR | BIT(11));
+    cr_assert_eq(m->stats.drops, drops);
+    cr_assert_eq(m->generation, generation);
+    for (int kind = MMU_READ; kind <= MMU_EXEC; kind++)
+        cr_assert(kit_hits(t, 0x3000, kind));
+}
+
+Test(tlb, rights_lost_and_won, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) & ~RW);
+    cr_assert_not(kit_hits(t, 0x3000, MMU_WRITE));
+    cr_assert(faults(0x3000, MMU_WRITE, 3));
+    translate(0x3000, MMU_READ);
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) | RW);
+    cr_assert(kit_hits(t, 0x3000, MMU_READ));
+    translate(0x3000, MMU_WRITE);
+    translate(0x3000, MMU_EXEC);
+    const uint64_t generation = m->generation;
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) | XD);
+    cr_assert_neq(m->generation, generation);
+    cr_assert(faults(0x3000, MMU_EXEC, 0x11));
+    /* rights won in an upper entry are seen through its cached way */
+    kit_set(&k, pd, pt | P | US);
+    cr_assert(faults(0x4000, MMU_WRITE, 3));
+    translate(0x4000, MMU_READ);
+    kit_set(&k, pd, kit_get(&k, pd) | RW);
+    translate(0x4000, MMU_WRITE);
+}
+
+Test(tlb, upper_entries, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    const gpa_t at[3] = {pd, pdpt, pml4};
+    gpa_t pt2 = kit_page(&k);
+    kit_set(&k, pd + 8, pt2 | P | RW);
+    kit_set(&k, pt2, 0x600000 | P | RW);
+    for (unsigned i = 0; i < 3; i++) {
+        translate(0x3000, MMU_WRITE);
+        translate(0x200000, MMU_READ);
+        const uint64_t old = kit_get(&k, at[i]);
+        kit_set(&k, at[i], 0);
+        cr_assert_not(kit_hits(t, 0x3000, MMU_READ));
+        cr_assert_not(kit_hits(t, 0x3000, MMU_WRITE));
+        cr_assert_eq(kit_hits(t, 0x200000, MMU_READ), i == 0, "only what the entry covers");
+        cr_assert(faults(0x3000, MMU_READ, 0));
+        kit_set(&k, at[i], old);
+        cr_assert_eq(translate(0x3000, MMU_READ), 0x403000);
+    }
+    /* a table becomes a large page, and back */
+    kit_set(&k, pd, 0x800000 | P | RW | PS);
+    cr_assert_eq(translate(0x3000, MMU_READ), 0x803000);
+    cr_assert_eq(translate(0x4000, MMU_READ), 0x804000);
+    kit_set(&k, pd, pt | P | RW);
+    cr_assert_eq(translate(0x3000, MMU_READ), 0x403000);
+    cr_assert_eq(translate(0x4000, MMU_READ), 0x404000);
+}
+
+/* Software clears A or D: the next use sets it again, however warm the TLB is. */
+Test(tlb, cleared_flags_are_set_again, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    const gpa_t entries[4] = {pt + 3 * 8, pd, pdpt, pml4};
+    for (unsigned i = 0; i < 4; i++) {
+        translate(0x3000, MMU_READ);
+        cr_assert(kit_get(&k, entries[i]) & ACC);
+        kit_set(&k, entries[i], kit_get(&k, entries[i]) & ~ACC);
+        cr_assert_not(kit_hits(t, 0x3000, MMU_READ));
+        translate(0x3000, MMU_READ);
+        cr_assert(kit_get(&k, entries[i]) & ACC);
+    }
+    translate(0x3000, MMU_WRITE);
+    cr_assert(kit_hits(t, 0x3000, MMU_WRITE));
+    kit_set(&k, pt + 3 * 8, kit_get(&k, pt + 3 * 8) & ~DIR);
+    cr_assert_not(kit_hits(t, 0x3000, MMU_WRITE));
+    translate(0x3000, MMU_READ);
+    cr_assert_not(kit_hits(t, 0x3000, MMU_WRITE));
+    cr_assert_eq(kit_get(&k, pt + 3 * 8) & DIR, 0);
+    translate(0x3000, MMU_WRITE);
+    cr_assert(kit_get(&k, pt + 3 * 8) & DIR);
+}
+
+/* The flags that the walk itself sets drop nothing. */
+Test(tlb, own_flags_drop_nothing, .init = setup, .fini = teardown)
+{
+    mmu_select(m, &mode);
+    translate(0x3000, MMU_READ);
+    const uint64_t drops = m->stats.drops;
+    translate(0x3000, MMU_WRITE);
+    translate(0x4000, MMU_WRITE);
+    cr_assert_eq(m->stats.drops, drops);
+}
+
+/* A table whose entries are gone becomes ordinary memory again. */
+Test(tlb, table_becomes_data, .init = setup, .fini = teardown)
+{
+    struct tlb *t = mmu_select(m, &mode);
+    struct mmu_mode flat = {.maxphyaddr = 46};
+    for (unsigned i = 0; i < 8; i++)
+        translate(i * 0x1000, MMU_WRITE);
+    cr_assert(observed(pt) && observed(pd) && observed(pdpt) && observed(pml4));
+    for (unsigned i = 0; i < 8; i++)
+        kit_set(&k, pt + i * 8, 0);
+    cr_assert_not(observed(pt));
+    cr_assert(observed(pd));
+    kit_set(&k, pd, 0);
+    cr_assert_not(observed(pd));
+    struct tlb *f = mmu_select(m, &flat);
+    translate(pt, MMU_WRITE);
+    cr_assert(kit_hits(f, pt, MMU_WRITE));
+    /* and a table again: its write entry goes */
+    kit_set(&k, pd, pt | P | RW);
+    kit_set(&k, pt, 0x400000 | P | RW);
+    cr_assert_eq(mmu_select(m, &mode), t);
+    translate(0, MMU_READ);
+    cr_assert(observed(pt));
+    cr_assert_not(kit_hits(f, pt, MMU_WRITE));
+    /* recycled without clearing entries: data that overwrites it ends the watch too */
+    uint8_t data[PAGE_SIZE];
+    memset(data, 0xa5, sizeof data);
+    phys_write(&k.phys, pt, data, sizeof data);
+    cr_assert_not(observed(pt));
+    /* a context that goes takes its watch along */
+    cr_assert(observed(pml4));
+    mmu_drop_all(m);
+    cr_assert_not(observed(pml4));
+}
+
+/* One table under two addresses, in two contexts and two processors: all see the change. */
+Test(tlb, aliases, .init = setup, .fini = teardown)
+{
+    kit_set(&k, pd + 8 * 5, pt | P | RW | US);
+    kit_set(&k, pml4 + 8 * 300, pdpt | P | RW | US);
+    const gva_t high = 0xffff960000000000;
+    struct mmu_mode user = mode;
+    struct mmu_fault f;
+    gpa_t gpa;
+    user.cpl = 3;
+    struct tlb *t[3];
+    t[0] = mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    translate(0xa03000, MMU_WRITE);
+    translate(high + 0x3000, MMU_WRITE);
+    t[1] = mmu_select(m, &user);
+    translate(0x3000, MMU_READ);
+    t[2] = mmu_select(&k.mmu[1], &mode);
+    cr_assert(mmu_translate(&k.mmu[1], 0x3000, MMU_WRITE, 0, &gpa, &f));
+    kit_set(&k, pt + 3 * 8, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        for (int kind = MMU_READ; kind <= MMU_EXEC; kind++) {
+            cr_assert_not(kit_hits(t[i], 0x3000, kind));
+            cr_assert_not(kit_hits(t[i], 0xa03000, kind));
+            cr_assert_not(kit_hits(t[i], high + 0x3000, kind));
+        }
+    }
+    /* an entry of the upper half of the top table */
+    mmu_select(m, &mode);
+    translate(high + 0x4000, MMU_READ);
+    kit_set(&k, pml4 + 8 * 300, 0);
+    cr_assert_not(kit_hits(t[0], high + 0x4000, MMU_READ));
+}
+
+/* A table that maps itself: its own flags are its own bytes. */
+Test(tlb, recursive_table, .init = setup, .fini = teardown)
+{
+    kit_set(&k, pml4 + 8 * 511, pml4 | P | RW);
+    struct tlb *t = mmu_select(m, &mode);
+    gva_t where;
+    const gva_t self = 0xfffffffffffff000;
+    for (unsigned i = 0; i < 3; i++) {
+        cr_assert_eq(translate(self, MMU_READ), pml4);
+        cr_assert_eq(translate(self | 0xff8, MMU_WRITE), pml4 | 0xff8);
+    }
+    cr_assert_not(kit_hits(t, self, MMU_WRITE), "a table is observed");
+    cr_assert(kit_hits(t, self, MMU_READ));
+    cr_assert_eq(mmu_verify(m, &where), 0);
+    kit_set(&k, pml4 + 8 * 511, 0);
+    cr_assert_not(kit_hits(t, self, MMU_READ));
+    cr_assert(faults(self, MMU_READ, 0));
+}
+
+/* 32-bit entries share 8-byte words with their neighbours. */
+Test(tlb, entries_of_32_bits, .init = setup, .fini = teardown)
+{
+    gpa_t dir = kit_page(&k), table = kit_page(&k);
+    struct mmu_mode small = {.cr0 = CR0_PE | CR0_PG | CR0_WP, .cr3 = dir, .cr4 = CR4_PSE, .maxphyaddr = 40};
+    phys_store(&k.phys, dir, 4, table | P | RW);
+    phys_store(&k.phys, table + 8, 4, 0x402000 | P | RW);
+    phys_store(&k.phys, table + 12, 4, 0x403000 | P | RW);
+    struct tlb *t = mmu_select(m, &small);
+    translate(0x2000, MMU_WRITE);
+    translate(0x3000, MMU_WRITE);
+    phys_store(&k.phys, table + 12, 4, 0);
+    cr_assert(kit_hits(t, 0x2000, MMU_WRITE));
+    cr_assert_not(kit_hits(t, 0x3000, MMU_WRITE));
+    cr_assert(observed(table));
+    phys_store(&k.phys, table + 8, 4, 0);
+    cr_assert_not(observed(table));
+    phys_store(&k.phys, dir + 4, 4, 0x800000 | P | RW | PS);
+    cr_assert_eq(translate(0x512345, MMU_WRITE), 0x912345);
+    phys_store(&k.phys, dir + 4, 4, 0xc00000 | P | RW | PS);
+    cr_assert_eq(translate(0x512345, MMU_WRITE), 0xd12345);
+}
+
+/* The store of dependencies is bounded: many tables, many contexts, and still all is right. */
+Test(tlb, store_overflows, .init = setup, .fini = teardown)
+{
+    const struct tables *t = phys_tables(&k.phys);
+    uint64_t seed = 4711;
+    gva_t where;
+    /* 7000 page tables, so more than there are records: every page from 2M on is one, at two addresses each. */
+    for (unsigned i = 0; i < 14000; i++) {
+        gpa_t page = i % 7000 < 3500 ? 0x200000 + (i % 3500) * 0x1000 : BIT(32) + (i % 3500) * 0x1000;
+        gpa_t dir = 0x110000 + i / 512 * 0x1000;
+        kit_set(&k, pdpt + (1 + i / 512) * 8, dir | P | RW);
+        kit_set(&k, dir + i % 512 * 8, page | P | RW);
+        kit_set(&k, page, 0x1000 | P);
+    }
+    mmu_select(m, &mode);
+    for (unsigned i = 0; i < 14000; i++)
+        cr_assert_eq(translate(BIT(30) + ((uint64_t)i << 21), MMU_READ), 0x1000);
+    cr_assert_leq(t->record_count, TABLES_RECORDS_MAX);
+    for (unsigned i = 0; i < 14000; i++)
+        cr_assert_eq(translate(BIT(30) + ((uint64_t)i << 21), MMU_READ), 0x1000);
+    for (unsigned i = 0; i < 2000; i++) {
+        mode.cr4 = (mode.cr4 & ~(CR4_SMEP | CR4_SMAP)) | (i & 1 ? CR4_SMEP : 0) | (i & 2 ? CR4_SMAP : 0);
+        mode.pkru = i / 4 % 32;
+        mode.cr4 |= CR4_PKE;
+        mmu_select(m, &mode);
+        for (unsigned j = 0; j < 64; j++)
+            translate(BIT(30) + ((kit_random(&seed) % 14000) << 21), MMU_READ);
+    }
+    cr_assert_leq(t->node_count, TABLES_NODES_MAX);
+    cr_assert_eq(mmu_verify(m, &where), 0);
+}
+
+/* Loading a state and changing the memory map forget everything. */
+Test(tlb, state_after_load, .init = setup, .fini = teardown)
+{
+    struct error e;
+    struct tlb *t = mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    cr_assert(mmu_state.after_load(m, &e));
+    cr_assert_not(kit_hits(t, 0x3000, MMU_READ));
+    cr_assert_eq(mmu_state.size, sizeof(struct mmu));
+}
+
+/* The check itself: a write that bypasses the observers is found. */
+Test(tlb, verify_finds, .init = setup, .fini = teardown)
+{
+    gva_t where;
+    mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    cr_assert_eq(mmu_verify(m, &where), 0);
+    store_le(k.phys.ram + pt + 3 * 8, 0x500000 | P | RW | ACC | DIR, 8);
+    cr_assert_gt(mmu_verify(m, &where), 0);
+}
+
+/* Page tables in ROM, as firmware has them: flags that cannot be set do no harm. */
+Test(tlb, tables_in_rom, .init = setup, .fini = teardown)
+{
+    gva_t where;
+    for (unsigned i = 0; i < 4; i++)
+        phys_observe(&k.phys, (gpa_t[]){pml4, pdpt, pd, pt}[i], OBSERVE_ROM);
+    struct tlb *t = mmu_select(m, &mode);
+    translate(0x3000, MMU_READ);
+    translate(0x3000, MMU_WRITE);
+    cr_assert(kit_hits(t, 0x3000, MMU_READ));
+    cr_assert_eq(kit_get(&k, pt + 3 * 8) & (ACC | DIR), 0);
+    cr_assert_eq(mmu_verify(m, &where), 0);
+}
