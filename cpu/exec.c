@@ -172,12 +172,13 @@ static gpa_t translate_block(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32_t 
     ir_reset(ir);
     while (ir->insn_count < most && l.offset < PAGE_SIZE) {
         unsigned avail = PAGE_SIZE - l.offset;
-        uint32_t uops = ir->uop_count, insns = ir->insn_count;
+        uint32_t uops = ir->uop_count, insns = ir->insn_count, offset = l.offset;
         enum lift_result r = lift_insn(&l, fetch_bytes(cpu, (gpa & ~PAGE_MASK) + l.offset, avail, buf), avail);
         if (r == LIFT_TRUNCATED || ir->overflow || (insns && ir->uop_count - uops > ARRAY_LEN(cpu->tail) - 2)) {
             ir->uop_count = uops;
             ir->insn_count = insns;
             ir->overflow = false;
+            l.offset = offset;
             if (insns)
                 break;
             /* The only instruction crosses into the next page. */

@@ -78,7 +78,7 @@ struct far_stack {
 struct far_stack far_stack_current(const struct cpu *cpu);
 /* Stack of ring `dpl` from the TSS; checks of SDM 2A, CALL "more privilege". ext: EXT bit of error codes. */
 struct far_stack far_stack_inner(struct cpu *cpu, unsigned dpl, bool ia32e_target, unsigned ext);
-/* RSP from a 64-bit TSS: index 0..2 privilege stacks, 3 + n interrupt-stack-table entry n (1..7). */
+/* RSP from a 64-bit TSS: index 0..2 privilege stacks, 3 + n: interrupt-stack-table entry n (1..7). */
 uint64_t far_tss_rsp(struct cpu *cpu, unsigned index, unsigned ext);
 void far_push(struct cpu *cpu, struct far_stack *s, unsigned size, uint64_t value);
 /* Value at sp + offset; the stack pointer does not move. */
@@ -105,6 +105,8 @@ uint32_t cpuid_signature(const struct cpu_model *m);
 uint64_t cpu_xcr0_supported(const struct cpu *cpu);
 /* Bytes of the XSAVE area for these components. */
 uint32_t xsave_size(uint64_t components, bool compacted);
+/* XINUSE: components that are not in their initial configuration. */
+uint64_t xsave_in_use(const struct cpu *cpu);
 /* CR4 bits that exist with the model's features. */
 uint64_t cpu_cr4_supported(const struct cpu *cpu);
 

@@ -282,6 +282,7 @@ void i8259_reset(struct i8259 *p)
         c->icw2 = i ? 0x70 : 0x08;
         c->icw3 = i ? 2 : 4;
         c->icw4 = 1;
+        c->elcr = i ? 0x0e : 0; /* 9 is the SCI, 10 and 11 are PCI's */
     }
     i8259_update(p);
 }

@@ -184,7 +184,7 @@ static int run_program(struct program *p)
     struct machine_config c = {.memory = o->memory,
                                .cpus = o->cpus,
                                .model = o->model,
-                               .boot = {.kernel = o->kernel, .initrd = o->initrd, .cmdline = o->append},
+                               .boot = {.kernel = o->kernel, .initrd = o->initrd, .append = o->append},
                                .rtc_start = o->rtc_start,
                                .no_reboot = o->no_reboot,
                                .debug_exit = o->debug_exit,

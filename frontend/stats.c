@@ -26,7 +26,7 @@ static cJSON *processor(const struct cpu *cpu)
     cJSON *exits = cJSON_AddObjectToObject(o, "vm_exits");
     for (unsigned reason = 0; reason < VMX_EXIT_REASONS; reason++)
         if (vmx_exit_count(cpu, reason))
-            number(exits, vmx_exit_name(reason), vmx_exit_count(cpu, reason));
+            number(exits, vmx_exit_reason_name(reason), vmx_exit_count(cpu, reason));
     const struct mmu_stats *s = &cpu->mmu.stats;
     number(o, "tlb_fills", s->fills);
     number(o, "walks", s->walks);

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "bios/e820.h"
+#include "bios/boot.h"
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
 
@@ -66,6 +66,15 @@ static void poll_tick(void *owner)
     clock_arm(&m->clock, &m->poll_timer, m->clock.now + MACHINE_POLL_TICKS);
 }
 
+/* Slots 4 and up of bus 0. */
+static bool add_drive(struct machine *m, uint32_t n, struct error *e)
+{
+    char serial[20];
+    snprintf(serial, sizeof(serial), "droste-%u", n);
+    return virtio_blk_init(&m->drives[n], &m->pci, (uint8_t)((4 + n) << 3), &m->phys, &m->clock, m->config.drives[n],
+                           serial, m->log, e);
+}
+
 bool machine_wire(struct machine *m, struct error *e)
 {
     struct bus *bus = &m->bus;
@@ -76,9 +85,9 @@ bool machine_wire(struct machine *m, struct error *e)
     m->power = (struct power){.owner = m, .request = power_requested};
     m->a20 = (struct a20_line){.owner = m, .set = a20_set};
     portcf9_init(&m->portcf9, &m->power);
-    bool ok = ioapic_init(&m->ioapic, bus, BIOS_IOAPIC_BASE, (uint8_t)m->config.cpus, &m->sink, m->log, e) &&
+    bool ok = ioapic_init(&m->ioapic, bus, IOAPIC_BASE, BIOS_IOAPIC_ID, &m->sink, m->log, e) &&
               i8259_init(&m->pic, bus, &m->sink, e) &&
-              hpet_init(&m->hpet, bus, BIOS_HPET_BASE, clock, isa, ioapic, &m->sink, m->log, e) &&
+              hpet_init(&m->hpet, bus, HPET_BASE, clock, isa, ioapic, &m->sink, m->log, e) &&
               i8254_init(&m->pit, bus, clock, legacy_line(m, 0), e) &&
               rtc_init(&m->rtc, bus, clock, m->config.rtc_start, legacy_line(m, 8), e) &&
               uart_init(&m->uart, bus, 0x3f8, clock, isa_line(m, 4), m->config.serial, e) &&
@@ -93,8 +102,7 @@ bool machine_wire(struct machine *m, struct error *e)
                                                 m->config.debug_exit_size, &m->power, e))
         return false;
     for (uint32_t i = 0; i < m->config.drive_count; i++)
-        if (!virtio_blk_init(&m->drives[i], &m->pci, &m->phys, clock, (uint8_t)((4 + i) << 3), m->config.drives[i],
-                             m->log, e))
+        if (!add_drive(m, i, e))
             return false;
     if (m->config.poll) {
         clock_add_timer(clock, &m->poll_timer, "poll", poll_tick, m);
@@ -104,16 +112,6 @@ bool machine_wire(struct machine *m, struct error *e)
 }
 
 /* -- State ---------------------------------------------------------------------------------------------------------- */
-
-static const struct state_field clock_fields[] = {
-    STATE(struct clock, now),
-    STATE_SKIP(struct clock, next, "from the timers"),
-    STATE_SKIP(struct clock, timer_count, "wiring"),
-    STATE_SKIP(struct clock, heap_count, "from the timers"),
-    STATE_SKIP(struct clock, timers, "wiring"),
-    STATE_SKIP(struct clock, heap, "from the timers"),
-};
-static const struct state_desc clock_state = STATE_DESC("clock", struct clock, 1, clock_fields, NULL);
 
 static const struct state_field turn_fields[] = {
     STATE(struct machine_turn, cpu),

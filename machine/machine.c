@@ -44,7 +44,7 @@ bool machine_init(struct machine *m, const struct machine_config *c, struct erro
     trace_init(&m->trace, &m->clock.now);
     bus_init(&m->bus, m->log);
     machine_interrupts_init(m);
-    bool ok = phys_init(&m->phys, c->memory, BIOS_LOW_MEMORY_END, &m->bus, e) &&
+    bool ok = phys_init(&m->phys, c->memory, PCI_MMIO_BASE, &m->bus, e) &&
               (m->code = code_cache_new(&m->phys, e)) != NULL && (m->stubs = stub_cache_new(e)) != NULL &&
               machine_wire(m, e) && make_cpus(m, e) && machine_register(m, e) && machine_reset(m, e);
     if (!ok)

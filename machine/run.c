@@ -7,6 +7,7 @@
 #include "machine/machine.h"
 
 #include "cpu/exec.h"
+#include "cpu/vmx/vmx.h"
 
 /* Instructions a processor runs before the next one has its turn. */
 #define QUANTUM 4000
@@ -44,10 +45,20 @@ static bool dead(const struct machine *m)
     return true;
 }
 
+/* A halted L2 is woken by its VMX-preemption timer as well. */
+static uint64_t next_wakeup(const struct machine *m)
+{
+    uint64_t next = m->clock.next;
+    for (uint32_t i = 0; i < m->cpu_count; i++)
+        if (m->cpus[i].vmx_non_root)
+            next = MIN(next, vmx_next_deadline(&m->cpus[i]));
+    return next;
+}
+
 static bool idle(struct machine *m, uint64_t until)
 {
-    uint64_t next = MIN(m->clock.next, until);
-    if (dead(m)) {
+    uint64_t next = MIN(next_wakeup(m), until);
+    if (next == CLOCK_NEVER || (next == m->clock.next && dead(m))) {
         m->end = MACHINE_DEAD;
         return false;
     }

@@ -22,9 +22,7 @@ static bool page_is_zero(const uint8_t *p)
 
 uint64_t machine_hash(struct machine *m)
 {
-    uint64_t h = 0;
-    for (uint32_t i = 0; i < m->states.count; i++)
-        h = state_hash(m->states.items[i].desc, m->states.items[i].ptr, h);
+    uint64_t h = state_list_hash(&m->states, 0);
     for (uint64_t at = 0; at < m->phys.ram_size; at += PAGE_SIZE)
         if (!page_is_zero(m->phys.ram + at))
             h = state_hash_bytes(m->phys.ram + at, PAGE_SIZE, h ^ at);

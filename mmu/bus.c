@@ -18,7 +18,8 @@ void bus_init(struct bus *b, struct log *log)
     b->log = log;
 }
 
-/* -- Lookup ------------------------------------------------------------------------------------------------ */
+/* -- Lookup ------------------------------------------------------------------------------------------------
+ */
 
 /* Position in order[] of the first enabled region that ends above addr; order_count when there is none. */
 static uint32_t bus_position(const struct bus_space *s, uint64_t addr)
@@ -69,7 +70,8 @@ static struct bus_region *bus_find(struct bus_space *s, uint64_t addr, unsigned 
     return r;
 }
 
-/* -- Access ------------------------------------------------------------------------------------------------ */
+/* -- Access ------------------------------------------------------------------------------------------------
+ */
 
 static unsigned region_max_size(const struct bus_region *r)
 {
@@ -160,7 +162,8 @@ void bus_write_pio(struct bus *b, uint16_t port, unsigned size, uint32_t value)
     }
 }
 
-/* -- Regions ----------------------------------------------------------------------------------------------- */
+/* -- Regions -----------------------------------------------------------------------------------------------
+ */
 
 /* The enabled region that overlaps [base, base + size), or NULL. */
 static const struct bus_region *bus_overlap(const struct bus_space *s, uint64_t base, uint64_t size)
@@ -198,7 +201,8 @@ static bool range_fits(uint64_t base, uint64_t size, uint64_t limit)
     return size != 0 && size - 1 <= limit && base <= limit - (size - 1);
 }
 
-static int bus_add(struct bus_space *s, uint64_t limit, struct bus_region region, const char *kind, struct error *e)
+static int bus_add(struct bus_space *s, uint64_t limit, struct bus_region region, const char *kind,
+                   struct error *e)
 {
     if (!range_fits(region.base, region.size, limit)) {
         error_set(e, "%s: %s range %#llx, size %#llx, does not exist", region.name, kind,
@@ -249,7 +253,8 @@ static void bus_tell(struct bus *b, uint64_t base, uint64_t size)
 int bus_add_mmio(struct bus *b, uint64_t base, uint64_t size, const struct bus_ops *ops, void *owner,
                  const char *name, struct error *e)
 {
-    struct bus_region r = {.base = base, .size = size, .ops = ops, .owner = owner, .name = name, .enabled = true};
+    struct bus_region r = {
+        .base = base, .size = size, .ops = ops, .owner = owner, .name = name, .enabled = true};
     int handle = bus_add(&b->mmio, UINT64_MAX, r, "MMIO", e);
     if (handle >= 0)
         bus_tell(b, base, size);
@@ -259,7 +264,8 @@ int bus_add_mmio(struct bus *b, uint64_t base, uint64_t size, const struct bus_o
 int bus_add_pio(struct bus *b, uint16_t base, uint32_t size, const struct bus_ops *ops, void *owner,
                 const char *name, struct error *e)
 {
-    struct bus_region r = {.base = base, .size = size, .ops = ops, .owner = owner, .name = name, .enabled = true};
+    struct bus_region r = {
+        .base = base, .size = size, .ops = ops, .owner = owner, .name = name, .enabled = true};
     return bus_add(&b->pio, PIO_SIZE - 1, r, "port", e);
 }
 

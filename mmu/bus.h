@@ -1,9 +1,9 @@
 /*
  * mmu/bus.h -- the I/O ports and the MMIO regions, and who answers them.
  *
- * Regions of one kind never overlap; adding one that does is an error. Accesses of 1, 2, 4 or 8 bytes (ports 1,
- * 2, 4); an access that straddles regions is split into bytes. Unclaimed reads give all ones, unclaimed writes
- * are dropped; both are counted and may be traced.
+ * Regions of one kind never overlap; adding one that does is an error. Accesses of 1, 2, 4 or 8 bytes (ports
+ * 1, 2, 4); an access that straddles regions is split into bytes. Unclaimed reads give all ones, unclaimed
+ * writes are dropped; both are counted and may be traced.
  */
 #ifndef MMU_BUS_H
 #define MMU_BUS_H
@@ -34,8 +34,8 @@ struct bus_space {
     struct bus_region regions[BUS_REGIONS_MAX];
     uint16_t order[BUS_REGIONS_MAX]; /* enabled regions sorted by base */
     uint32_t count, order_count;
-    uint16_t last;       /* index in order[] of the last hit */
-    uint64_t unclaimed;  /* accesses that nobody answered */
+    uint16_t last;      /* index in order[] of the last hit */
+    uint64_t unclaimed; /* accesses that nobody answered */
 };
 
 struct bus {
@@ -52,7 +52,8 @@ int bus_add_mmio(struct bus *b, uint64_t base, uint64_t size, const struct bus_o
                  const char *name, struct error *e);
 int bus_add_pio(struct bus *b, uint16_t base, uint32_t size, const struct bus_ops *ops, void *owner,
                 const char *name, struct error *e);
-/* Moves/enables a region (PCI BARs). An enabled region that would overlap stays disabled, and false is returned. */
+/* Moves/enables a region (PCI BARs). An enabled region that would overlap stays disabled, and false is
+ * returned. */
 bool bus_move_mmio(struct bus *b, int handle, uint64_t base, bool enabled);
 bool bus_move_pio(struct bus *b, int handle, uint64_t base, bool enabled);
 

@@ -1,9 +1,8 @@
 /*
  * mmu/ept.c -- the extended page tables: walks, violations, misconfigurations, flags, page-modification log.
  *
- * SDM 3C, "The Extended Page Table Mechanism (EPT)": "EPT-Induced VM Exits", "Accessed and Dirty Flags for EPT",
- * "Page-Modification Logging"; "Exit Qualification for EPT Violations".
- * Reads:  EPT structures in RAM.
+ * SDM 3C, "The Extended Page Table Mechanism (EPT)": "EPT-Induced VM Exits", "Accessed and Dirty Flags for
+ * EPT", "Page-Modification Logging"; "Exit Qualification for EPT Violations". Reads:  EPT structures in RAM.
  * Writes: accessed and dirty flags, the page-modification log and its index, the dependency store.
  * Order:  at each level absence (violation) before misconfiguration; at the page its access rights; then the
  *         log; then the flags.
@@ -52,7 +51,8 @@ void ept_rules_make(struct ept_rules *r, const struct mmu *m, uint64_t eptp, uin
     r->maxphyaddr = maxphyaddr;
 }
 
-/* -- Walk -------------------------------------------------------------------------------------------------- */
+/* -- Walk --------------------------------------------------------------------------------------------------
+ */
 
 static bool ept_leaf(uint64_t entry, unsigned level)
 {
@@ -84,8 +84,8 @@ static bool ept_violation(const struct ept_request *q, unsigned allowed, struct 
 }
 
 /*
- * Logs a page before its dirty flag is set (SDM 3C, "Page-Modification Logging"). False: the log is full, and the
- * access must not happen.
+ * Logs a page before its dirty flag is set (SDM 3C, "Page-Modification Logging"). False: the log is full, and
+ * the access must not happen.
  */
 static bool ept_log(const struct ept_request *q, struct mmu_fault *f)
 {
@@ -222,7 +222,8 @@ bool ept_translate(const struct ept_request *q, struct walk_result *out, struct 
     return ept_walk(q, out, f);
 }
 
-/* -- Spaces ------------------------------------------------------------------------------------------------ */
+/* -- Spaces ------------------------------------------------------------------------------------------------
+ */
 
 static bool ept_rules_equal(const struct ept_rules *a, const struct ept_rules *b)
 {
@@ -272,7 +273,8 @@ struct ept_space *ept_space_find(struct phys *p, const struct ept_rules *rules)
     return oldest;
 }
 
-/* -- Changes ----------------------------------------------------------------------------------------------- */
+/* -- Changes -----------------------------------------------------------------------------------------------
+ */
 
 struct ept_drop {
     struct tables *tables;
@@ -280,12 +282,6 @@ struct ept_drop {
     gpa_t target; /* where the changed entry led to */
     uint64_t span;
 };
-
-static void context_mark(struct mmu_context *c, void *space)
-{
-    if (c->space == space)
-        c->pending = true;
-}
 
 static void context_drop_by_target(struct mmu_context *c, void *arg)
 {
@@ -319,7 +315,6 @@ void ept_entry_changed(struct phys *p, struct ept_space *s, unsigned level, gpa_
     if (!ept_leaf(before, level) || level > 2 || !phys_ram(p, d.target, span)) {
         /* Too wide to single out: the space and its contexts start anew when the write has been handled. */
         s->pending = t->pending = true;
-        contexts_each(p, context_mark, s);
         return;
     }
     for (gpa_t at = gpa; at < gpa + span; at += PAGE_SIZE) {
@@ -348,7 +343,8 @@ uint32_t ept_space_verify(struct mmu *m, struct ept_space *s, gpa_t *first)
                                       .gpa = e->tag,
                                       .access = write ? rights : rights & ~CAN_WRITE,
                                       .probe = true};
-        if (ept_walk(&q, &r, &f) && r.gpa == (e->page & PTE_ADDR) && (r.can & rights) == rights && r.flags_complete)
+        if (ept_walk(&q, &r, &f) && r.gpa == (e->page & PTE_ADDR) && (r.can & rights) == rights &&
+            r.flags_complete)
             continue;
         if (differences++ == 0)
             *first = e->tag;

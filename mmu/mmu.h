@@ -2,9 +2,9 @@
  * mmu/mmu.h -- from linear address to host memory: walks, EPT, and TLB contexts, coherent with the tables.
  *
  * SDM 3A, "Paging"; SDM 3C, "The Extended Page Table Mechanism (EPT)".
- * Promise of mmu/: a translation that it returns, or leaves in a TLB, is what a walk would give now. Tables that
- * made a cached translation are observed, a write to them drops exactly what it changed, so no flush is ever
- * needed for correctness. mmu/ returns fault values and never jumps; it knows nothing of struct cpu.
+ * Promise of mmu/: a translation that it returns, or leaves in a TLB, is what a walk would give now. Tables
+ * that made a cached translation are observed, a write to them drops exactly what it changed, so no flush is
+ * ever needed for correctness. mmu/ returns fault values and never jumps; it knows nothing of struct cpu.
  */
 #ifndef MMU_MMU_H
 #define MMU_MMU_H
@@ -16,9 +16,9 @@
 /* What a translation depends on. Owned here, written by cpu/ before mmu_select(). */
 struct mmu_mode {
     uint64_t cr0, cr3, cr4, efer;
-    uint64_t pdpte[4];  /* the PDPTE registers, valid with PAE paging (CR0.PG, CR4.PAE, !EFER.LMA) */
-    uint64_t eptp;      /* the EPT pointer; used when ept is true */
-    gpa_t apic_page;    /* APIC-access page | 1, 0 none: a final address in this page never gets a TLB entry */
+    uint64_t pdpte[4]; /* the PDPTE registers, valid with PAE paging (CR0.PG, CR4.PAE, !EFER.LMA) */
+    uint64_t eptp;     /* the EPT pointer; used when ept is true */
+    gpa_t apic_page;   /* APIC-access page | 1, 0 none: a final address in this page never gets a TLB entry */
     uint32_t pkru;
     uint8_t cpl;        /* 3 = user-mode accesses, else supervisor */
     bool ac;            /* RFLAGS.AC, for SMAP */
@@ -30,9 +30,9 @@ enum mmu_access { MMU_READ, MMU_WRITE, MMU_EXEC };
 
 /* Modifiers of an access. */
 enum {
-    MMU_SYSTEM = 1 << 0,   /* implicit supervisor access (GDT, IDT, TSS, ...): CPL is ignored */
-    MMU_NO_FILL = 1 << 1,  /* leave the TLB alone */
-    MMU_PROBE = 1 << 2,    /* no side effect at all: no accessed/dirty bits, no fill, for debuggers and probes */
+    MMU_SYSTEM = 1 << 0,  /* implicit supervisor access (GDT, IDT, TSS, ...): CPL is ignored */
+    MMU_NO_FILL = 1 << 1, /* leave the TLB alone */
+    MMU_PROBE = 1 << 2, /* no side effect at all: no accessed/dirty bits, no fill, for debuggers and probes */
 };
 
 enum mmu_fault_kind {
@@ -54,9 +54,9 @@ struct mmu_fault {
 
 /*
  * One TLB context: direct-mapped tables, one for each kind of access. An entry hits when
- * (linear ^ tag) <= 4096 - size; `host + (linear ^ tag)` is then the byte. The tag of an empty entry belongs to
- * another slot (~0, in the last slot 0), so that no address hits it, not even in the last page.
- * Pages that are not plain RAM (MMIO), and in `write` pages with observers, have no entry.
+ * (linear ^ tag) <= 4096 - size; `host + (linear ^ tag)` is then the byte. The tag of an empty entry belongs
+ * to another slot (~0, in the last slot 0), so that no address hits it, not even in the last page. Pages that
+ * are not plain RAM (MMIO), and in `write` pages with observers, have no entry.
  */
 #define TLB_BITS      10
 #define TLB_ENTRIES   (1u << TLB_BITS)
@@ -106,8 +106,8 @@ struct mmu {
     /* EPT capabilities that the walk depends on; set once, after mmu_init() and before any use of EPT. */
     bool ept_ad_supported, ept_execute_only;
     /*
-     * Bumped whenever an exec translation may have been dropped or changed, in any context: a cached jump is good
-     * for one pair (context, generation). Selecting another context does not bump it.
+     * Bumped whenever an exec translation may have been dropped or changed, in any context: a cached jump is
+     * good for one pair (context, generation). Selecting another context does not bump it.
      */
     uint64_t generation;
     struct mmu_stats stats;
@@ -128,8 +128,8 @@ bool mmu_translate(struct mmu *m, gva_t linear, enum mmu_access access, unsigned
                    struct mmu_fault *f);
 
 /* A walk with explicit mode, without TLB (VM entry checks, debugger, tests); flags as above. */
-bool mmu_walk(struct mmu *m, const struct mmu_mode *mode, gva_t linear, enum mmu_access access, unsigned flags,
-              gpa_t *gpa, struct mmu_fault *f);
+bool mmu_walk(struct mmu *m, const struct mmu_mode *mode, gva_t linear, enum mmu_access access,
+              unsigned flags, gpa_t *gpa, struct mmu_fault *f);
 
 /* Guest-physical to host-physical through EPT of the current mode; identity without EPT. */
 bool mmu_translate_gpa(struct mmu *m, gpa_t gpa, enum mmu_access access, unsigned flags, gpa_t *out,
@@ -142,7 +142,8 @@ void mmu_drop_write_host(struct mmu *m, const uint8_t *host_page);
 /* Called by ram_written() for OBSERVE_TABLES pages. */
 void mmu_tables_written(struct phys *p, gpa_t gpa, uint32_t length);
 
-/* Debug mode: re-walk and compare every entry of the current context; number of differences, first in *linear. */
+/* Debug mode: re-walk and compare every entry of the current context; number of differences, first in
+ * *linear. */
 uint32_t mmu_verify(struct mmu *m, gva_t *linear);
 
 extern const struct state_desc mmu_state; /* pml and capabilities; translations are no state */

@@ -30,16 +30,19 @@ bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus
     p->ram_size = ram_size;
     p->low_size = MIN(ram_size, hole);
     /* Reserved but not touched: a page of the host is used when the guest first writes it. */
-    void *ram = mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *ram =
+        mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ram == MAP_FAILED)
-        return error_set(e, "cannot reserve %llu bytes of memory: %s", (unsigned long long)ram_size, strerror(errno));
+        return error_set(e, "cannot reserve %llu bytes of memory: %s", (unsigned long long)ram_size,
+                         strerror(errno));
     (void)madvise(ram, ram_size, MADV_HUGEPAGE); /* a wish only */
     p->ram = ram;
     p->pages = calloc(ram_size >> PAGE_SHIFT, sizeof p->pages[0]);
     if (!p->pages) {
         munmap(ram, ram_size);
         p->ram = NULL;
-        return error_set(e, "cannot allocate the page table of %llu bytes of memory", (unsigned long long)ram_size);
+        return error_set(e, "cannot allocate the page table of %llu bytes of memory",
+                         (unsigned long long)ram_size);
     }
     return true;
 }
@@ -63,7 +66,8 @@ const uint8_t *phys_ram(const struct phys *p, gpa_t gpa, uint64_t length)
     return length <= end - off ? p->ram + off : NULL;
 }
 
-/* -- Accesses ---------------------------------------------------------------------------------------------- */
+/* -- Accesses ----------------------------------------------------------------------------------------------
+ */
 
 /* Largest naturally aligned access at gpa of at most `left` bytes. */
 static unsigned mmio_size(gpa_t gpa, uint64_t left)
@@ -165,7 +169,8 @@ void phys_store(struct phys *p, gpa_t gpa, unsigned size, uint64_t value)
     phys_write(p, gpa, buf, size);
 }
 
-/* -- Observers --------------------------------------------------------------------------------------------- */
+/* -- Observers ---------------------------------------------------------------------------------------------
+ */
 
 static void page_written(struct phys *p, struct phys_page *page, gpa_t gpa, uint32_t length)
 {

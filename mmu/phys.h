@@ -1,9 +1,9 @@
 /*
  * mmu/phys.h -- the guest-physical map: RAM, its observed pages, and everything else by way of the bus.
  *
- * RAM is one host mapping with a low part [0, low_size) and, when larger than the hole, a high part from 4 GB.
- * Every writer of RAM goes through phys_write()/ram_written(), or through a write-TLB entry, which exists only
- * for pages without observers.
+ * RAM is one host mapping with a low part [0, low_size) and, when larger than the hole, a high part from 4
+ * GB. Every writer of RAM goes through phys_write()/ram_written(), or through a write-TLB entry, which exists
+ * only for pages without observers.
  */
 #ifndef MMU_PHYS_H
 #define MMU_PHYS_H
@@ -40,21 +40,23 @@ struct mmu;
 typedef void observer_fn(void *owner, gpa_t gpa, uint32_t length);
 
 struct phys {
-    uint8_t *ram;          /* host address of guest-physical 0 (low part), then the high part */
-    uint64_t ram_size;     /* bytes in all */
-    uint64_t low_size;     /* bytes below the hole: RAM is [0, low_size) and [4 GB, 4 GB + ram_size - low_size) */
+    uint8_t *ram;      /* host address of guest-physical 0 (low part), then the high part */
+    uint64_t ram_size; /* bytes in all */
+    uint64_t low_size; /* bytes below the hole: RAM is [0, low_size) and [4 GB, 4 GB + ram_size - low_size) */
     struct phys_page *pages; /* one for each RAM page, index = RAM offset >> 12 */
     struct bus *bus;
-    struct mmu *mmus[PHYS_MMUS_MAX]; /* all processors' MMUs: dropped translations are dropped in all; may have NULLs */
+    struct mmu *mmus[PHYS_MMUS_MAX]; /* all processors' MMUs: dropped translations are dropped in all; may
+                                        have NULLs */
     uint32_t mmu_count;              /* slots in use, NULLs among them */
     struct {
         observer_fn *fn;
         void *owner;
     } observers[8]; /* by bit number */
-    void *tables; /* mmu/'s dependency store */
+    void *tables;   /* mmu/'s dependency store */
 };
 
-/* ram_size is a multiple of 4 KB; low RAM ends at `hole` at the latest (0xC0000000 or lower), high RAM starts at 4 GB. */
+/* ram_size is a multiple of 4 KB; low RAM ends at `hole` at the latest (0xC0000000 or lower), high RAM starts
+ * at 4 GB. */
 bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus, struct error *e);
 /* After mmu_free() of every MMU on it. */
 void phys_free(struct phys *p);

@@ -2,11 +2,10 @@
  * mmu/tables.c -- which bytes of RAM made cached translations, and what a write to them drops.
  *
  * Reads:  RAM of observed table pages.   Writes: the dependency store, OBSERVE_TABLES of pages.
- * Invariants: a word in use equals its copy (`shadow`), except between a write and mmu_tables_written(); whatever
- *         is cached from a word has a node on the page, and the word is in use; a page without words in use has
- *         no record and is not observed.
- * Bounds: TABLES_RECORDS_MAX pages and TABLES_NODES_MAX nodes; when they are full, all translations are dropped.
- * Tests:  tests/unit/test_mmu_tlb.c
+ * Invariants: a word in use equals its copy (`shadow`), except between a write and mmu_tables_written();
+ * whatever is cached from a word has a node on the page, and the word is in use; a page without words in use
+ * has no record and is not observed. Bounds: TABLES_RECORDS_MAX pages and TABLES_NODES_MAX nodes; when they
+ * are full, all translations are dropped. Tests:  tests/unit/test_mmu_tlb.c
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,33 +14,36 @@
 
 #define RECORDS_BATCH 64u
 
-/* Physical address and attributes that have no `better` value: any change drops. PWT, PCD, PAT, G, the available
- * bits and bits 58:52 mean nothing to a translation. */
-const struct entry_meaning entry_meanings[FORMAT_COUNT][ENTRY_KIND_COUNT] = {
-    [FORMAT_32] =
-        {
-            [ENTRY_TABLE] = {BITS(31, 12) | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A, 0},
-            [ENTRY_PAGE] = {BITS(31, 12) | PTE_US, PTE_P | PTE_RW | PTE_A | PTE_D, 0},
-            [ENTRY_LARGE] = {BITS(31, 13) | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A | PTE_D, 0},
-        },
-    /* Bits 62:59 are a protection key, or reserved, or ignored: they hardly ever change alone. */
-    [FORMAT_64] =
-        {
-            [ENTRY_TABLE] = {PTE_ADDR | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A, PTE_XD},
-            [ENTRY_PAGE] = {PTE_ADDR | PTE_US | BITS(62, 59), PTE_P | PTE_RW | PTE_A | PTE_D, PTE_XD},
-            [ENTRY_LARGE] = {BITS(51, 13) | PTE_PS | PTE_US | BITS(62, 59), PTE_P | PTE_RW | PTE_A | PTE_D, PTE_XD},
-        },
-    /* Memory types count because some are misconfigurations. A and D do when the flags are enabled (see
-     * node_dropped). */
-    [FORMAT_EPT] =
-        {
-            [ENTRY_TABLE] = {PTE_ADDR | BITS(7, 3), EPT_RWX, 0},
-            [ENTRY_PAGE] = {PTE_ADDR | BITS(5, 3), EPT_RWX, 0},
-            [ENTRY_LARGE] = {PTE_ADDR | EPT_PS | BITS(5, 3), EPT_RWX, 0},
-        },
+/* Physical address and attributes that have no `better` value: any change drops. PWT, PCD, PAT, G, the
+ * available bits and bits 58:52 mean nothing to a translation. */
+const struct entry_meaning entry_meanings[FORMAT_COUNT][ENTRY_KIND_COUNT] =
+    {
+        [FORMAT_32] =
+            {
+                [ENTRY_TABLE] = {BITS(31, 12) | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A, 0},
+                [ENTRY_PAGE] = {BITS(31, 12) | PTE_US, PTE_P | PTE_RW | PTE_A | PTE_D, 0},
+                [ENTRY_LARGE] = {BITS(31, 13) | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A | PTE_D, 0},
+            },
+        /* Bits 62:59 are a protection key, or reserved, or ignored: they hardly ever change alone. */
+        [FORMAT_64] =
+            {
+                [ENTRY_TABLE] = {PTE_ADDR | PTE_PS | PTE_US, PTE_P | PTE_RW | PTE_A, PTE_XD},
+                [ENTRY_PAGE] = {PTE_ADDR | PTE_US | BITS(62, 59), PTE_P | PTE_RW | PTE_A | PTE_D, PTE_XD},
+                [ENTRY_LARGE] = {BITS(51, 13) | PTE_PS | PTE_US | BITS(62, 59),
+                                 PTE_P | PTE_RW | PTE_A | PTE_D, PTE_XD},
+            },
+        /* Memory types count because some are misconfigurations. A and D do when the flags are enabled (see
+         * node_dropped). */
+        [FORMAT_EPT] =
+            {
+                [ENTRY_TABLE] = {PTE_ADDR | BITS(7, 3), EPT_RWX, 0},
+                [ENTRY_PAGE] = {PTE_ADDR | BITS(5, 3), EPT_RWX, 0},
+                [ENTRY_LARGE] = {PTE_ADDR | EPT_PS | BITS(5, 3), EPT_RWX, 0},
+            },
 };
 
-/* -- Store ------------------------------------------------------------------------------------------------- */
+/* -- Store -------------------------------------------------------------------------------------------------
+ */
 
 bool tables_init(struct phys *p, struct error *e)
 {
@@ -140,7 +142,8 @@ bool tables_reserve(struct tables *t)
     return t->record_free_count >= TABLES_WALK_MAX && t->node_free_count >= TABLES_WALK_MAX;
 }
 
-/* -- Owners ------------------------------------------------------------------------------------------------ */
+/* -- Owners ------------------------------------------------------------------------------------------------
+ */
 
 struct mmu_context *tables_context(const struct tables *t, uint16_t owner)
 {
@@ -154,7 +157,8 @@ static uint32_t *owner_nodes(struct tables *t, uint16_t owner)
     return &tables_context(t, owner)->nodes;
 }
 
-/* -- Nodes and records ------------------------------------------------------------------------------------- */
+/* -- Nodes and records -------------------------------------------------------------------------------------
+ */
 
 static void record_free(struct tables *t, uint32_t index)
 {
@@ -268,7 +272,8 @@ static uint32_t node_make(struct tables *t, uint32_t record, uint16_t owner, uin
     return index;
 }
 
-bool tables_use(struct tables *t, uint16_t owner, uint8_t format, const struct walk_step *step, uint32_t *node)
+bool tables_use(struct tables *t, uint16_t owner, uint8_t format, const struct walk_step *step,
+                uint32_t *node)
 {
     const unsigned size = format == FORMAT_32 ? 4 : 8;
     if (!step->host || load_le(step->host, size) != step->value)
@@ -304,7 +309,8 @@ void tables_each_node(struct tables *t, gpa_t gpa, void (*fn)(const struct dep_n
         fn(&t->nodes[i], arg);
 }
 
-/* -- Writes ------------------------------------------------------------------------------------------------ */
+/* -- Writes ------------------------------------------------------------------------------------------------
+ */
 
 /* Number of words in use that differ from their copies: somebody wrote RAM and told nobody. */
 uint32_t tables_verify(const struct tables *t, gpa_t *first)
@@ -363,7 +369,8 @@ static bool node_entry_written(struct tables *t, const struct dep_node *n, unsig
         return true;
     if (n->owner & OWNER_SPACE) {
         const uint64_t span = BIT(PAGE_SHIFT + 9 * (n->level - 1));
-        ept_entry_changed(t->phys, &t->spaces[n->owner & ~OWNER_SPACE], n->level, n->base + index * span, before);
+        ept_entry_changed(t->phys, &t->spaces[n->owner & ~OWNER_SPACE], n->level, n->base + index * span,
+                          before);
         return false;
     }
     struct mmu_context *c = tables_context(t, n->owner);
@@ -405,13 +412,6 @@ static void record_word_written(struct tables *t, struct table_record *r, unsign
     }
 }
 
-static void context_reset_pending(struct mmu_context *c, void *arg)
-{
-    (void)arg;
-    if (c->pending)
-        context_reset(c);
-}
-
 void mmu_tables_written(struct phys *p, gpa_t gpa, uint32_t length)
 {
     struct tables *t = phys_tables(p);
@@ -441,6 +441,5 @@ void mmu_tables_written(struct phys *p, gpa_t gpa, uint32_t length)
             if (t->spaces[i].pending)
                 ept_space_reset(p, &t->spaces[i]);
         }
-        contexts_each(p, context_reset_pending, NULL);
     }
 }

@@ -18,7 +18,8 @@
 _Static_assert(sizeof(struct mmu_mode) == 88, "mode_equal and mode_hash read it as words without padding");
 _Static_assert(MMU_CONTEXTS <= 64 && PHYS_MMUS_MAX <= 64, "owner names are 6 bits of each");
 
-/* -- Tables ------------------------------------------------------------------------------------------------ */
+/* -- Tables ------------------------------------------------------------------------------------------------
+ */
 
 static unsigned exec_index(gva_t linear)
 {
@@ -100,7 +101,8 @@ static void tlb_fill(struct mmu_context *c, gva_t linear, enum mmu_access access
     }
 }
 
-/* -- Drops ------------------------------------------------------------------------------------------------- */
+/* -- Drops -------------------------------------------------------------------------------------------------
+ */
 
 static void entries_drop_range(struct tlb_entry *entries, uint32_t filled, gva_t linear, uint64_t span)
 {
@@ -193,7 +195,6 @@ void context_reset(struct mmu_context *c)
     c->psc_filled = false;
     tables_free_owner(t, &c->nodes);
     c->space = NULL;
-    c->pending = false;
     c->mmu->generation++;
     c->mmu->stats.drops++;
     t->drops++;
@@ -244,11 +245,12 @@ void mmu_drop_write_host(struct mmu *m, const uint8_t *host_page)
     }
 }
 
-/* -- Choosing a context ------------------------------------------------------------------------------------ */
+/* -- Choosing a context ------------------------------------------------------------------------------------
+ */
 
 static bool mode_equal(const struct mmu_mode *a, const struct mmu_mode *b)
 {
-    return memcmp(a, b, sizeof *a) == 0;
+    return a->cr3 == b->cr3 && memcmp(a, b, sizeof *a) == 0;
 }
 
 static uint64_t mode_hash(const struct mmu_mode *mode)
@@ -262,12 +264,12 @@ static uint64_t mode_hash(const struct mmu_mode *mode)
     return h;
 }
 
-/* The slot for a mode in the list of recent ones: cheap, over what changes between selections. */
-static unsigned recent_index(const struct mmu_mode *mode)
+/* The set for a mode among the recent ones: cheap, over what changes between selections. */
+static struct mmu_recent *recent_set(struct mmu_pool *pool, const struct mmu_mode *mode)
 {
     const uint64_t x = mode->cr3 ^ mode->eptp << 7 ^ (uint64_t)mode->cpl << 33 ^ (uint64_t)mode->ac << 35 ^
                        (uint64_t)mode->ept << 36 ^ mode->apic_page << 20 ^ mode->cr0 >> 31 << 37;
-    return (unsigned)(x * 0x9e3779b97f4a7c15ull >> (64 - RECENT_BITS));
+    return pool->recent[x * 0x9e3779b97f4a7c15ull >> (64 - RECENT_BITS)];
 }
 
 /* Takes the context that was used least recently, but never the current one. */
@@ -288,11 +290,12 @@ static struct mmu_context *context_take(struct mmu *m)
     }
     if (best->tlb->used)
         context_reset(best);
-    for (unsigned i = 0; i < ARRAY_LEN(pool->recent); i++) {
-        if (pool->recent[i].context == best)
-            pool->recent[i].context = NULL;
-        if (pool->recent[i].system == best)
-            pool->recent[i].system = NULL;
+    for (unsigned i = 0; i < ARRAY_LEN(pool->recent) * RECENT_WAYS; i++) {
+        struct mmu_recent *r = &pool->recent[i / RECENT_WAYS][i % RECENT_WAYS];
+        if (r->context == best)
+            r->context = NULL;
+        if (r->system == best)
+            r->system = NULL;
     }
     return best;
 }
@@ -331,15 +334,22 @@ static struct ept_space *context_space(struct mmu_context *c)
     return c->space;
 }
 
+static bool recent_is(const struct mmu_recent *r, const struct mmu_mode *mode)
+{
+    return r->context && mode_equal(&r->mode, mode);
+}
+
 struct tlb *mmu_select(struct mmu *m, const struct mmu_mode *mode)
 {
     struct mmu_pool *pool = mmu_pool(m);
-    struct mmu_recent *r = &pool->recent[recent_index(mode)];
-    if (unlikely(!r->context || !mode_equal(&r->mode, mode))) {
+    struct mmu_recent *set = recent_set(pool, mode), *r = set;
+    while (r < set + RECENT_WAYS && !recent_is(r, mode))
+        r++;
+    if (unlikely(r == set + RECENT_WAYS)) {
         struct mmu_context *c = context_find(m, mode);
-        r->mode = *mode;
-        r->context = c;
-        r->system = NULL;
+        memmove(set + 1, set, (RECENT_WAYS - 1) * sizeof *set);
+        r = set;
+        *r = (struct mmu_recent){.mode = *mode, .context = c};
     }
     r->context->stamp = ++pool->clock;
     pool->selected = r;
@@ -377,7 +387,8 @@ static struct mmu_context *context_system(struct mmu *m)
     return r->system;
 }
 
-/* -- Translations ------------------------------------------------------------------------------------------ */
+/* -- Translations ------------------------------------------------------------------------------------------
+ */
 
 static gva_t linear_truncate(const struct walk_rules *r, gva_t linear)
 {
@@ -435,8 +446,8 @@ bool mmu_translate(struct mmu *m, gva_t linear, enum mmu_access access, unsigned
     return true;
 }
 
-bool mmu_walk(struct mmu *m, const struct mmu_mode *mode, gva_t linear, enum mmu_access access, unsigned flags,
-              gpa_t *gpa, struct mmu_fault *f)
+bool mmu_walk(struct mmu *m, const struct mmu_mode *mode, gva_t linear, enum mmu_access access,
+              unsigned flags, gpa_t *gpa, struct mmu_fault *f)
 {
     struct mmu_mode system, normal;
     struct walk_rules rules;
@@ -485,7 +496,8 @@ bool mmu_translate_gpa(struct mmu *m, gpa_t gpa, enum mmu_access access, unsigne
     return true;
 }
 
-/* -- Verification ------------------------------------------------------------------------------------------ */
+/* -- Verification ------------------------------------------------------------------------------------------
+ */
 
 static bool entry_verify(struct mmu_context *c, gva_t page, enum mmu_access access, gpa_t gpa)
 {
@@ -526,7 +538,8 @@ uint32_t mmu_verify(struct mmu *m, gva_t *linear)
     return differences;
 }
 
-/* -- Life -------------------------------------------------------------------------------------------------- */
+/* -- Life --------------------------------------------------------------------------------------------------
+ */
 
 static void context_init(struct mmu_context *c, struct mmu *m, unsigned index, unsigned slot)
 {

@@ -5,25 +5,24 @@
  * "Accessed and Dirty Flags".
  * Reads:  paging structures in RAM (or wherever they point), a context's paging-structure cache.
  * Writes: accessed and dirty flags, the dependency store, the paging-structure cache.
- * Order:  entries are read top down, each through EPT first; then access rights; then accessed and dirty flags;
- *         then the EPT translation of the page itself. So a #PF comes before the page's EPT violation.
- * Not here: EPT (ept.c), the TLB (tlb.c).
- * Tests:  tests/unit/test_mmu_walk.c
+ * Order:  entries are read top down, each through EPT first; then access rights; then accessed and dirty
+ * flags; then the EPT translation of the page itself. So a #PF comes before the page's EPT violation. Not
+ * here: EPT (ept.c), the TLB (tlb.c). Tests:  tests/unit/test_mmu_walk.c
  */
 #include <string.h>
 
 #include "mmu/internal.h"
 
-#define CR0_WP    BIT(16)
-#define CR0_PG    BIT(31)
-#define CR4_PSE   BIT(4)
-#define CR4_PAE   BIT(5)
-#define CR4_LA57  BIT(12)
-#define CR4_SMEP  BIT(20)
-#define CR4_SMAP  BIT(21)
-#define CR4_PKE   BIT(22)
-#define EFER_LMA  BIT(10)
-#define EFER_NXE  BIT(11)
+#define CR0_WP   BIT(16)
+#define CR0_PG   BIT(31)
+#define CR4_PSE  BIT(4)
+#define CR4_PAE  BIT(5)
+#define CR4_LA57 BIT(12)
+#define CR4_SMEP BIT(20)
+#define CR4_SMAP BIT(21)
+#define CR4_PKE  BIT(22)
+#define EFER_LMA BIT(10)
+#define EFER_NXE BIT(11)
 
 #define PF_P    BIT(0)
 #define PF_W    BIT(1)
@@ -32,7 +31,8 @@
 #define PF_I    BIT(4)
 #define PF_PK   BIT(5)
 
-/* Exit qualification of EPT violations: the guest linear address is valid; the access was to its translation. */
+/* Exit qualification of EPT violations: the guest linear address is valid; the access was to its translation.
+ */
 #define QUAL_LINEAR      BIT(7)
 #define QUAL_TRANSLATION BIT(8)
 
@@ -45,7 +45,8 @@ const struct paging_mode paging_modes[PAGING_COUNT] = {
     [PAGING_5LEVEL] = {"5-level", 5, 9, 8, 57, BIT(2) | BIT(3), BIT(4) | BIT(5), 51, FORMAT_64},
 };
 
-/* -- Modes and rules --------------------------------------------------------------------------------------- */
+/* -- Modes and rules ---------------------------------------------------------------------------------------
+ */
 
 static enum paging_kind mode_paging(const struct mmu_mode *mode)
 {
@@ -150,15 +151,16 @@ void rules_make(struct walk_rules *r, const struct mmu_mode *n)
     rules_reserved(r, n->maxphyaddr, n->efer & EFER_NXE);
 }
 
-/* -- One walk ---------------------------------------------------------------------------------------------- */
+/* -- One walk ----------------------------------------------------------------------------------------------
+ */
 
 struct walk {
     const struct walk_request *q;
     struct mmu_fault *f;
     struct walk_step steps[LEVELS_MAX];
     unsigned step_count;
-    unsigned flags;      /* US << 2 | RW << 1 | XD over all entries so far */
-    uint32_t leaf_node;  /* dependency node of the first step, from the paging-structure cache; 0: not known */
+    unsigned flags;     /* US << 2 | RW << 1 | XD over all entries so far */
+    uint32_t leaf_node; /* dependency node of the first step, from the paging-structure cache; 0: not known */
     bool cacheable;
     bool flags_complete;
 };
@@ -312,7 +314,7 @@ static bool walk_record(struct walk *w)
     struct tables *t = phys_tables(q->m->phys);
     const uint8_t format = q->rules->paging->format;
     const struct walk_step *last = &w->steps[w->step_count - 1];
-    const uint32_t known = w->step_count == 1 ? w->leaf_node : 0;
+    const uint32_t known = w->leaf_node;
     unsigned flags = 6; /* of the entries above the last */
     uint32_t node = known;
 
@@ -355,7 +357,8 @@ static bool walk_root(struct walk *w)
     return walk_down(w, r->paging->levels, root);
 }
 
-/* Tries the one entry that the paging-structure cache leads to; false on any obstacle, without side effects. */
+/* Tries the one entry that the paging-structure cache leads to; false on any obstacle, without side effects.
+ */
 static bool walk_cached(struct walk *w)
 {
     const struct walk_request *q = w->q;
@@ -410,9 +413,15 @@ static bool walk_page(struct walk *w, gpa_t *gpa, struct walk_result *out)
 bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_fault *f)
 {
     struct tables *t = phys_tables(q->m->phys);
-    struct walk w = {.q = q, .f = f, .cacheable = true, .flags_complete = true};
+    struct walk w; /* filled by hand: most of it is steps that are not taken */
     struct walk_result page;
     gpa_t gpa;
+
+    w.q = q;
+    w.f = f;
+    w.cacheable = w.flags_complete = true;
+    w.step_count = w.flags = 0;
+    w.leaf_node = 0;
 
     q->m->stats.walks++;
     if (q->ept)

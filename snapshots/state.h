@@ -58,15 +58,15 @@ struct state_desc {
     bool *: 1, char *: 1, uint8_t *: 1, int8_t *: 1, uint16_t *: 2, int16_t *: 2, uint32_t *: 4,             \
     int32_t *: 4, uint64_t *: 8, int64_t *: 8, unsigned long long *: 8, long long *: 8
 /* One array dimension less; a scalar becomes an int *, which no one looks at. */
-#define STATE_ROW(x)                                                                                         \
+#define STATE_FIRST_ROW(x)                                                                                   \
     (*_Generic((x),                                                                                          \
          bool: (int **)0, char: (int **)0, uint8_t: (int **)0, int8_t: (int **)0, uint16_t: (int **)0,       \
          int16_t: (int **)0, uint32_t: (int **)0, int32_t: (int **)0, uint64_t: (int **)0,                   \
          int64_t: (int **)0, unsigned long long: (int **)0, long long: (int **)0, default: (x)))
-#define STATE_ELEM(x) _Generic((x), STATE_ELEM_LIST, default: _Generic(STATE_ROW(x), STATE_ELEM_LIST))
+#define STATE_ELEM(x) _Generic((x), STATE_ELEM_LIST, default: _Generic(STATE_FIRST_ROW(x), STATE_ELEM_LIST))
 #define STATE_IS_BOOL(x)                                                                                     \
     _Generic((x), bool: STATE_BOOL, bool *: STATE_BOOL,                                                      \
-             default: _Generic(STATE_ROW(x), bool *: STATE_BOOL, default: STATE_INT))
+             default: _Generic(STATE_FIRST_ROW(x), bool *: STATE_BOOL, default: STATE_INT))
 #define STATE_MEMBER(t, m) (((t *)0)->m)
 
 #define STATE_SINCE(t, m, v)                                                                                 \

@@ -87,6 +87,8 @@ static unsigned check_vector_state(uint32_t key, uint32_t flags)
             return EXC_UD;
         return ts ? EXC_NM : NO_FAULT;
     }
+    if (flags & I_TS)
+        return !(key & KEY_OSXSAVE) ? EXC_UD : ts ? EXC_NM : NO_FAULT;
     if (flags & I_AVX) {
         if (!(key & KEY_PE) || (key & KEY_VM) || !(key & KEY_OSXSAVE) || !(key & KEY_AVX))
             return EXC_UD;

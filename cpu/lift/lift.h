@@ -48,6 +48,7 @@ enum insn_flags {
     I_SSE = 1 << 8,      /* #UD by EM or !OSFXSR, #NM by TS */
     I_AVX = 1 << 9,      /* #UD by !OSXSAVE or XCR0, #NM by TS */
     I_WAIT = 1 << 10,    /* FWAIT: #NM by MP and TS */
+    I_TS = 1 << 11,      /* XSAVE family: #UD by !OSXSAVE, #NM by TS */
 };
 
 struct insn_row {

@@ -209,8 +209,9 @@ void lift_xadd(struct lift *l)
 }
 
 /*
- * The destination is written in both cases, as SDM 2A's CMPXCHG says; rAX only when the comparison failed, so
- * that an equal 32-bit comparison leaves the upper half of RAX.
+ * Memory is written in both cases, as SDM 2A's CMPXCHG says; rAX only when the comparison failed, a register
+ * destination only when it succeeded: processors leave the upper half of a 32-bit register that is not
+ * chosen.
  */
 void lift_cmpxchg(struct lift *l)
 {
@@ -218,11 +219,17 @@ void lift_cmpxchg(struct lift *l)
     unsigned size = lift_size(d), old = lift_read_rmw(l, d, REG_T0);
     lift_dab(l, UOP_MOV, 3, REG_T1, REG_RAX, 0);
     lift_dab(l, UOP_MOV, size, REG_T1, old, 0); /* rAX if it fails */
-    lift_dab(l, UOP_MOV, 3, REG_T2, old, 0);
     unsigned b = lift_read(l, s, REG_T3);
-    lift_dab(l, UOP_CMP, size, 0, REG_RAX, old);
-    lift_dab(l, UOP_CMOV, 3, REG_T2, b, 0)->c = 4; /* Z */
-    lift_write(l, d, REG_T2);
+    if (plain_reg(d)) {
+        lift_dab(l, UOP_MOV, 3, REG_T2, old, 0);
+        lift_dab(l, UOP_MOV, size, REG_T2, b, 0); /* the destination if it succeeds */
+        lift_dab(l, UOP_CMP, size, 0, REG_RAX, old);
+        lift_dab(l, UOP_CMOV, 3, old, REG_T2, 0)->c = 4; /* Z */
+    } else {
+        lift_dab(l, UOP_CMP, size, 0, REG_RAX, old);
+        lift_dab(l, UOP_CMOV, 3, REG_T0, b, 0)->c = 4;
+        lift_write(l, d, REG_T0);
+    }
     lift_dab(l, UOP_CMOV, 3, REG_RAX, REG_T1, 0)->c = 5; /* NZ */
 }
 

@@ -7,6 +7,7 @@
  * Not here: whether to exit (intercept.c, apicv.c, timer.c), instruction information (insn_info.c).
  * Watch:  --trace 'vmx_exit'                               Tests: tests/unit/test_vmx_entry.c
  */
+#include "cpu/exec.h"
 #include "cpu/vmx/internal.h"
 
 enum { ABORT_SAVE_MSR = 1, ABORT_HOST_PDPTE = 2, ABORT_LOAD_MSR = 4 };
@@ -225,6 +226,16 @@ static void load_host(struct cpu *cpu, const struct vmcs *v)
     cpu_events_changed(cpu);
 }
 
+/* cpu_sync() after this changes nothing, so nothing called on the way can put the old RIP back. */
+void vmx_leave_block(struct cpu *cpu)
+{
+    cpu_sync(cpu);
+    if (cpu->block) {
+        cpu->budget += cpu->block->insn_count - cpu->uop->insn;
+        cpu->block = NULL;
+    }
+}
+
 /* -- The exit --------------------------------------------------------------------------------------------------- */
 
 /* IDT-vectoring information: the event whose delivery the exit interrupts. SDM 3C, "Information for VM Exits During
@@ -248,7 +259,7 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
 {
     struct vmx *x = cpu->vmx;
     struct vmcs *v = x->vmcs;
-    cpu_sync(cpu);
+    vmx_leave_block(cpu);
 
     v->exit_reason = e->reason;
     v->exit_qualification = e->qualification;

@@ -120,6 +120,8 @@ struct vmx_exit {
     uint32_t length;        /* VM-exit instruction length */
 };
 
+/* Exact state of the running instruction, then no block runs: RIP is what we make it. */
+void vmx_leave_block(struct cpu *cpu);
 NORETURN void vmx_exit(struct cpu *cpu, const struct vmx_exit *e);
 /* Exit of the running instruction, fault-like: length and RIP are those of the instruction. */
 NORETURN void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification);
@@ -157,13 +159,17 @@ extern const unsigned check_row_count;
 int vmx_check_controls(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_host(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_guest(struct cpu *cpu, const struct vmcs *v);
+/* The rows of the controls that read guest memory: they run even when nothing was written. */
+int vmx_check_memory(struct cpu *cpu, const struct vmcs *v);
 bool vmx_check_row(struct cpu *cpu, const struct vmcs *v, unsigned row); /* true: holds */
 /* Reserved bits of IA32_EFER, IA32_PAT, EPTP as the checks see them. */
 bool vmx_eptp_ok(const struct cpu *cpu, uint64_t eptp);
 bool vmx_pat_ok(uint64_t pat);
 bool vmx_efer_ok(uint64_t efer);
 
-NORETURN void vmx_enter(struct cpu *cpu, bool launch);
+/* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error; when the entry is made, or fails as a VM
+ * exit, it does not return. */
+unsigned vmx_enter(struct cpu *cpu);
 /* What is derived from the current VMCS while in non-root operation: guards, PML, deadlines, attention. */
 void vmx_derive(struct cpu *cpu);
 /* ATTN_VMX as windows and virtual interrupts ask for. */
@@ -173,6 +179,8 @@ void vmx_update_attention(struct cpu *cpu);
 
 void vmx_apicv_entered(struct cpu *cpu);
 bool vmx_posted_interrupt(struct cpu *cpu, uint8_t vector); /* acknowledged vector: true when it was the notification */
+/* RDMSR and WRMSR in x2APIC mode: true when done. */
+bool vmx_apicv_msr(struct cpu *cpu, uint32_t index, bool write, uint64_t *value);
 void vmx_timer_start(struct cpu *cpu);
 uint32_t vmx_timer_value(const struct cpu *cpu);
 bool vmx_ple_pause(struct cpu *cpu); /* true: the loop has lasted longer than PLE_Window */

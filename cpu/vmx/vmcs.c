@@ -167,11 +167,11 @@ static bool vmcs_after_load(void *s, struct error *e)
 }
 
 static const struct state_field vmcs_state_fields[] = {
-#define STATE_ROW(encoding, text, member, exists) STATE(struct vmcs, member),
-#define FIELD16 STATE_ROW
-#define FIELD32 STATE_ROW
-#define FIELD64 STATE_ROW
-#define FIELDN  STATE_ROW
+#define FIELD_STATE(encoding, text, member, exists) STATE(struct vmcs, member),
+#define FIELD16 FIELD_STATE
+#define FIELD32 FIELD_STATE
+#define FIELD64 FIELD_STATE
+#define FIELDN  FIELD_STATE
 #include "cpu/vmx/vmcs.def"
 #undef FIELD16
 #undef FIELD32

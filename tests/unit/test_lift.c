@@ -111,11 +111,11 @@ static const struct golden plain[] = {
     {LONG, "48 98", LIFT_OK, "movsx32.8 rax, rax"},
     {LONG, "66 99", LIFT_OK, "sign.2 rdx, rax"},
     {LONG, "f0 0f b1 0b", LIFT_OK,
-     "loadw.4 t0, ds:a64[rbx] lock; mov.8 t1, rax; mov.4 t1, t0; mov.8 t2, t0; cmp.4 rax, t0; "
-     "cmov.8 t2, rcx, z; store.4 t2, ds:a64[rbx] lock; cmov.8 rax, t1, nz"},
+     "loadw.4 t0, ds:a64[rbx] lock; mov.8 t1, rax; mov.4 t1, t0; cmp.4 rax, t0; "
+     "cmov.8 t0, rcx, z; store.4 t0, ds:a64[rbx] lock; cmov.8 rax, t1, nz"},
     {LONG, "0f b0 cb", LIFT_OK,
-     "mov.8 t1, rax; mov.1 t1, rbx; mov.8 t2, rbx; cmp.1 rax, rbx; cmov.8 t2, rcx, z; mov.1 rbx, t2; "
-     "cmov.8 rax, t1, nz"},
+     "mov.8 t1, rax; mov.1 t1, rbx; mov.8 t2, rbx; mov.1 t2, rcx; "
+     "cmp.1 rax, rbx; cmov.8 rbx, t2, z; cmov.8 rax, t1, nz"},
     {LONG, "48 0f c7 0b", LIFT_OK,
      "lea.8 t0, ds:a64[rbx]; helper.8 cmpxchg16b d=zero a=t0 b=zero c=zero am=0x38 imm=0 aux2=0"},
     {LONG, "f0 0f c7 0b", LIFT_OK,

@@ -12,8 +12,8 @@ static gpa_t eptp_root;
 
 /* The guest-physical page under test is translated by tables of its own. */
 #define GPA 0x123456789000ull
-static gpa_t entry[5];     /* EPT entries of GPA by level */
-static uint64_t value[5];  /* as set up: RWX, WB */
+static gpa_t entry[5];    /* EPT entries of GPA by level */
+static uint64_t value[5]; /* as set up: RWX, WB */
 static gpa_t target;
 
 static void ept_set(unsigned level, uint64_t v)
@@ -21,7 +21,8 @@ static void ept_set(unsigned level, uint64_t v)
     kit_set(&k, entry[level], v);
 }
 
-/* Maps gpa -> hpa as a 4K page with rights `bits`, making tables at need; returns the leaf entry's address. */
+/* Maps gpa -> hpa as a 4K page with rights `bits`, making tables at need; returns the leaf entry's address.
+ */
 static gpa_t ept_map(gpa_t gpa, gpa_t hpa, uint64_t bits)
 {
     gpa_t table = eptp_root;
@@ -93,8 +94,8 @@ Test(ept, rights, .init = setup, .fini = teardown)
                     want = MMU_FAULT_EPT_VIOLATION;
                 gpa_t out = 0;
                 struct mmu_fault f = go(GPA | 0x123, kind, &out);
-                cr_assert_eq(f.kind, want, "cap %u level %u up %u low %u kind %u: %u", cap, level, up, low, kind,
-                             f.kind);
+                cr_assert_eq(f.kind, want, "cap %u level %u up %u low %u kind %u: %u", cap, level, up, low,
+                             kind, f.kind);
                 if (want == MMU_OK)
                     cr_assert_eq(out, target | 0x123);
                 else
@@ -107,7 +108,8 @@ Test(ept, rights, .init = setup, .fini = teardown)
     }
 }
 
-/* Each bit of an entry of each level that is set alone, for tables, 4K, 2M and 1G pages, and each memory type. */
+/* Each bit of an entry of each level that is set alone, for tables, 4K, 2M and 1G pages, and each memory
+ * type. */
 Test(ept, misconfigurations, .init = setup, .fini = teardown)
 {
     for (unsigned width = 36; width <= 52; width += 5) {
@@ -115,8 +117,8 @@ Test(ept, misconfigurations, .init = setup, .fini = teardown)
         mmu_select(&k.mmu[0], &mode);
         for (unsigned level = 1; level <= 4; level++) {
             for (unsigned maps = level == 1; maps < 2 && !(maps && level == 4); maps++) {
-                const uint64_t good = maps && level > 1 ? (level == 2 ? 0x800000 : 0) | ER | EW | EX | PS | WB
-                                                        : value[level];
+                const uint64_t good =
+                    maps && level > 1 ? (level == 2 ? 0x800000 : 0) | ER | EW | EX | PS | WB : value[level];
                 for (unsigned bit = 3; bit < 64; bit++) {
                     uint64_t v = good ^ BIT(bit);
                     bool bad = bit < 52 && bit >= width;
@@ -135,8 +137,8 @@ Test(ept, misconfigurations, .init = setup, .fini = teardown)
                     ept_set(level, v);
                     gpa_t out;
                     struct mmu_fault f = go(GPA, MMU_READ, &out);
-                    cr_assert_eq(f.kind, bad ? MMU_FAULT_EPT_MISCONFIG : MMU_OK, "width %u level %u maps %u bit %u: %u",
-                                 width, level, maps, bit, f.kind);
+                    cr_assert_eq(f.kind, bad ? MMU_FAULT_EPT_MISCONFIG : MMU_OK,
+                                 "width %u level %u maps %u bit %u: %u", width, level, maps, bit, f.kind);
                 }
                 for (unsigned type = 0; maps && type < 8; type++) {
                     ept_set(level, (good & ~BITS(5, 3)) | type << 3);
@@ -236,7 +238,8 @@ Test(ept, two_dimensions, .init = setup, .fini = teardown)
     }
 }
 
-/* Accessed flags at every level, dirty at the page only and only by writes; none without EPTP bit 6 or capability. */
+/* Accessed flags at every level, dirty at the page only and only by writes; none without EPTP bit 6 or
+ * capability. */
 Test(ept, flags, .init = setup, .fini = teardown)
 {
     gpa_t out;
@@ -339,7 +342,8 @@ Test(ept, pml, .init = setup, .fini = teardown)
     cr_assert_eq(index, 510);
 }
 
-/* Absent to present drops nothing, present to anything else is seen at once, at every level, by every processor. */
+/* Absent to present drops nothing, present to anything else is seen at once, at every level, by every
+ * processor. */
 Test(ept, coherence, .init = setup, .fini = teardown)
 {
     struct mmu_fault f;

@@ -39,7 +39,8 @@ static bool faults(gva_t linear, enum mmu_access access, uint32_t error)
 {
     struct mmu_fault f;
     gpa_t gpa;
-    return !mmu_translate(m, linear, access, 0, &gpa, &f) && f.kind == MMU_FAULT_PAGE && f.error_code == error;
+    return !mmu_translate(m, linear, access, 0, &gpa, &f) && f.kind == MMU_FAULT_PAGE &&
+           f.error_code == error;
 }
 
 static bool observed(gpa_t gpa)
@@ -47,7 +48,8 @@ static bool observed(gpa_t gpa)
     return phys_page(&k.phys, gpa)->observers & OBSERVE_TABLES;
 }
 
-/* -- Contexts ---------------------------------------------------------------------------------------------- */
+/* -- Contexts ----------------------------------------------------------------------------------------------
+ */
 
 Test(tlb, contexts_share_what_is_equal, .init = setup, .fini = teardown)
 {
@@ -124,7 +126,8 @@ Test(tlb, system_access, .init = setup, .fini = teardown)
     cr_assert(faults(0, MMU_READ, 5));
 }
 
-/* -- Fills ------------------------------------------------------------------------------------------------- */
+/* -- Fills -------------------------------------------------------------------------------------------------
+ */
 
 Test(tlb, fills, .init = setup, .fini = teardown)
 {
@@ -174,7 +177,8 @@ Test(tlb, apic_page, .init = setup, .fini = teardown)
     cr_assert_eq(mmu_select(m, &other), mmu_select(m, &mode));
 }
 
-/* -- Coherence --------------------------------------------------------------------------------------------- */
+/* -- Coherence ---------------------------------------------------------------------------------------------
+ */
 
 Test(tlb, leaf_change_drops_one_page, .init = setup, .fini = teardown)
 {
@@ -421,7 +425,8 @@ Test(tlb, store_overflows, .init = setup, .fini = teardown)
     const struct tables *t = phys_tables(&k.phys);
     uint64_t seed = 4711;
     gva_t where;
-    /* 7000 page tables, so more than there are records: every page from 2M on is one, at two addresses each. */
+    /* 7000 page tables, so more than there are records: every page from 2M on is one, at two addresses each.
+     */
     for (unsigned i = 0; i < 14000; i++) {
         gpa_t page = i % 7000 < 3500 ? 0x200000 + (i % 3500) * 0x1000 : BIT(32) + (i % 3500) * 0x1000;
         gpa_t dir = 0x110000 + i / 512 * 0x1000;
@@ -456,6 +461,15 @@ Test(tlb, state_after_load, .init = setup, .fini = teardown)
     cr_assert(mmu_state.after_load(m, &e));
     cr_assert_not(kit_hits(t, 0x3000, MMU_READ));
     cr_assert_eq(mmu_state.size, sizeof(struct mmu));
+}
+
+/* Every byte of the structs is described or skipped with a reason. */
+Test(tlb, state_coverage)
+{
+    struct state_gap gaps[4];
+    cr_assert_eq(state_coverage(&mmu_state, gaps, 4), 0);
+    cr_assert_eq(state_coverage(&phys_state, gaps, 4), 0);
+    cr_assert_eq(state_coverage(&bus_state, gaps, 4), 0);
 }
 
 /* The check itself: a write that bypasses the observers is found. */

@@ -1,12 +1,13 @@
 /*
  * tests/unit/test_mmu_walk.c -- each paging mode and each permission rule against an oracle of its own.
  *
- * The oracle below follows the prose of SDM 3A, "Paging" ("Determination of Access Rights", "Page-Fault Exceptions",
- * "Protection Keys") sentence by sentence and shares nothing with mmu/.
+ * The oracle below follows the prose of SDM 3A, "Paging" ("Determination of Access Rights", "Page-Fault
+ * Exceptions", "Protection Keys") sentence by sentence and shares nothing with mmu/.
  */
 #include "test_mmu_kit.h"
 
-/* -- The oracle -------------------------------------------------------------------------------------------- */
+/* -- The oracle --------------------------------------------------------------------------------------------
+ */
 
 struct verdict {
     bool fault, canonical;
@@ -172,7 +173,8 @@ static struct verdict oracle(struct kit *k, const struct mmu_mode *m, struct acc
     return v;
 }
 
-/* -- Comparing --------------------------------------------------------------------------------------------- */
+/* -- Comparing ---------------------------------------------------------------------------------------------
+ */
 
 static struct kit k;
 static uint64_t compared;
@@ -201,8 +203,8 @@ static bool same(const struct verdict *v, bool ok, gpa_t gpa, const struct mmu_f
     return f->kind == MMU_FAULT_PAGE && f->error_code == v->error;
 }
 
-static void complain(const char *who, const struct mmu_mode *m, struct access a, const struct verdict *v, bool ok,
-                     gpa_t gpa, const struct mmu_fault *f)
+static void complain(const char *who, const struct mmu_mode *m, struct access a, const struct verdict *v,
+                     bool ok, gpa_t gpa, const struct mmu_fault *f)
 {
     cr_assert(false,
               "%s: cr0=%#lx cr4=%#lx efer=%#lx cpl=%u ac=%d pkru=%#x linear=%#lx access=%d implicit=%d:\n"
@@ -212,8 +214,8 @@ static void complain(const char *who, const struct mmu_mode *m, struct access a,
 }
 
 /*
- * Walks, probes and translates, and compares each with the oracle; then the accessed and dirty flags. The tables
- * must map no part of themselves.
+ * Walks, probes and translates, and compares each with the oracle; then the accessed and dirty flags. The
+ * tables must map no part of themselves.
  */
 static void compare(const struct mmu_mode *m, struct access a)
 {
@@ -255,7 +257,8 @@ static void compare(const struct mmu_mode *m, struct access a)
         complain("walk", m, a, &v, ok, gpa, &f);
 }
 
-/* -- A mapping in each mode -------------------------------------------------------------------------------- */
+/* -- A mapping in each mode --------------------------------------------------------------------------------
+ */
 
 struct shape {
     const char *name;
@@ -263,9 +266,9 @@ struct shape {
     unsigned leaf; /* level that maps the page */
 };
 static const struct shape shapes[] = {
-    {"32-bit 4K", FAMILY_32, 1},   {"32-bit 4M", FAMILY_32, 2}, {"PAE 4K", FAMILY_PAE, 1},
-    {"PAE 2M", FAMILY_PAE, 2},     {"4-level 4K", FAMILY_4, 1}, {"4-level 2M", FAMILY_4, 2},
-    {"4-level 1G", FAMILY_4, 3},   {"5-level 4K", FAMILY_5, 1}, {"5-level 2M", FAMILY_5, 2},
+    {"32-bit 4K", FAMILY_32, 1}, {"32-bit 4M", FAMILY_32, 2}, {"PAE 4K", FAMILY_PAE, 1},
+    {"PAE 2M", FAMILY_PAE, 2},   {"4-level 4K", FAMILY_4, 1}, {"4-level 2M", FAMILY_4, 2},
+    {"4-level 1G", FAMILY_4, 3}, {"5-level 4K", FAMILY_5, 1}, {"5-level 2M", FAMILY_5, 2},
 };
 
 struct mapping {
@@ -321,7 +324,8 @@ static void compare_all(const struct mapping *m)
     }
 }
 
-/* Every combination of U/S, R/W, XD above and at the page, with every control bit that bears on access rights. */
+/* Every combination of U/S, R/W, XD above and at the page, with every control bit that bears on access
+ * rights. */
 static void sweep_rights(const struct shape *s, struct mapping *m)
 {
     const uint64_t base4 = m->mode.cr4;
@@ -389,7 +393,8 @@ Test(walk, keys, .init = setup, .fini = teardown)
                             set(&m, level, P | (bits & 1 ? RW : 0) | (bits & 2 ? US : 0));
                         set(&m, m.leaf, (bits & 1 ? RW : 0) | (bits & 2 ? US : 0) | (uint64_t)key << 59);
                         compare_all(&m);
-                        set(&m, m.leaf, (bits & 1 ? RW : 0) | (bits & 2 ? US : 0) | (uint64_t)(key ^ 1) << 59);
+                        set(&m, m.leaf,
+                            (bits & 1 ? RW : 0) | (bits & 2 ? US : 0) | (uint64_t)(key ^ 1) << 59);
                         compare_all(&m);
                     }
                 }
@@ -496,7 +501,8 @@ Test(walk, outside_ram, .init = setup, .fini = teardown)
     struct mmu_fault f;
     gpa_t gpa;
     for (unsigned i = 0; i < 6; i++) {
-        static const gpa_t roots[] = {KIT_HOLE, 0xfffff000, 0x3fffffff000, 0xffffffffff000, KIT_HOLE - 0x1000, 0};
+        static const gpa_t roots[] = {KIT_HOLE,        0xfffff000,        0x3fffffff000,
+                                      0xffffffffff000, KIT_HOLE - 0x1000, 0};
         struct mmu_mode mode = kit_mode_4level(roots[i]);
         mode.maxphyaddr = 52;
         mmu_select(&k.mmu[0], &mode);

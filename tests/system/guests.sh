@@ -1,0 +1,11 @@
+#!/bin/bash
+# guests.sh IMAGE... -- guest images of tests/guest under droste; GUEST_IMAGES is where they are.
+set -uo pipefail
+source "$(dirname "$0")/common.sh"
+
+export DROSTE
+for name; do
+    echo "-- $name"
+    check "$name" timeout -k 5 250 "$here/../guest/run" "$name" --on droste --seconds 240 --quiet
+done
+finish

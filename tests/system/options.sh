@@ -1,0 +1,127 @@
+#!/bin/bash
+# options.sh -- what a user can get wrong: each gives one clear line on standard error, a non-zero status, in seconds.
+set -uo pipefail
+source "$(dirname "$0")/common.sh"
+
+# refuse NAME PATTERN OPTION...: one line that begins "droste: " and has PATTERN; status 1; no output
+refuse() {
+    local name=$1 pattern=$2
+    shift 2
+    run_droste 10 "$@"
+    check "$name: status $status" [ "$status" = 1 ]
+    check "$name: one line: $(cat "$OUT/err")" [ "$(wc -l <"$OUT/err")" = 1 ]
+    check "$name: says \"$pattern\": $(cat "$OUT/err")" grep -q -E "^droste: .*$pattern" "$OUT/err"
+    check "$name: no output" [ ! -s "$OUT/out" ]
+}
+# accept NAME PATTERN OPTION...: runs exit.S; standard error has PATTERN (empty: nothing at all)
+accept() {
+    local name=$1 pattern=$2
+    shift 2
+    run_droste 10 -kernel "$OUT/exit.elf" -nographic -no-reboot "${exit_device[@]}" "$@"
+    check "$name: status $status: $(cat "$OUT/err")" [ "$status" = "$passed_status" ]
+    if [ -n "$pattern" ]; then
+        check "$name: says \"$pattern\"" grep -q -E "$pattern" "$OUT/err"
+    else
+        check "$name: says nothing: $(cat "$OUT/err")" [ ! -s "$OUT/err" ]
+    fi
+}
+
+image exit
+kernel=(-kernel "$OUT/exit.elf" -nographic -no-reboot "${exit_device[@]}")
+
+# -- The command line ---------------------------------------------------------------------------------------------------
+refuse "nothing to run" "-kernel"
+refuse "unknown option" "-fancy.*unknown option" "${kernel[@]}" -fancy
+refuse "stray word" "vmlinuz.*unknown option" vmlinuz
+refuse "argument missing" "-m.*needs an argument" -m
+refuse "unknown device" "no such device" "${kernel[@]}" -device e1000
+refuse "unknown device parameter" "unknown parameter speed" "${kernel[@]}" -device isa-debug-exit,speed=3
+refuse "iobase too large" "out of range" "${kernel[@]}" -device isa-debug-exit,iobase=0x10000
+refuse "memory 0" "-m 0" "${kernel[@]}" -m 0
+refuse "memory 1T" "-m 1T" "${kernel[@]}" -m 1T
+refuse "memory negative" "-m -5" "${kernel[@]}" -m -5
+refuse "memory not a number" "not a size" "${kernel[@]}" -m lots
+refuse "memory overflows" "-m 99999999999999999999" "${kernel[@]}" -m 99999999999999999999
+refuse "no processors" "-smp 0" "${kernel[@]}" -smp 0
+refuse "too many processors" "-smp 1000" "${kernel[@]}" -smp 1000
+refuse "unknown model" "-cpu Zen" "${kernel[@]}" -cpu Zen
+refuse "unknown feature" "-cpu .*warp" "${kernel[@]}" -cpu Icelake-Server,+warp
+refuse "feature that is not there" "-cpu .*avx512f" "${kernel[@]}" -cpu Icelake-Server,+avx512f
+refuse "unknown executor" "-accel hax" "${kernel[@]}" -accel hax
+refuse "unknown board" "-machine pc" "${kernel[@]}" -machine pc
+refuse "unknown serial" "-serial pty" "${kernel[@]}" -serial pty
+refuse "serial file in no folder" "-serial .*No such file" "${kernel[@]}" -serial "file:$OUT/none/serial"
+refuse "serial socket that nobody listens on" "-serial unix:" "${kernel[@]}" -serial "unix:$OUT/nobody"
+refuse "trace event that is not there" "-trace .*no_such" "${kernel[@]}" -trace no_such
+refuse "log in no folder" "-D .*No such file" "${kernel[@]}" -D "$OUT/none/log"
+refuse "state hash without file" "--state-hash" "${kernel[@]}" --state-hash 1000
+refuse "state hash every 0" "--state-hash" "${kernel[@]}" --state-hash "0,$OUT/hash"
+refuse "tick not a number" "--at soon" "${kernel[@]}" --at soon
+refuse "bad date" "-rtc base=yesterday" "${kernel[@]}" -rtc base=yesterday
+
+# -- Files --------------------------------------------------------------------------------------------------------------
+head -c 100000 /dev/zero | tr '\0' 'x' >"$OUT/garbage"
+: >"$OUT/empty"
+refuse "kernel missing" "$OUT/none.*No such file" -kernel "$OUT/none"
+refuse "kernel is a folder" "$OUT" -kernel "$OUT"
+refuse "kernel empty" "$OUT/empty" -kernel "$OUT/empty"
+refuse "kernel garbage" "$OUT/garbage" -kernel "$OUT/garbage"
+head -c 64 "$OUT/exit.elf" >"$OUT/short.elf"
+refuse "ELF cut after its header" "$OUT/short.elf" -kernel "$OUT/short.elf"
+head -c "$(($(stat -c %s "$OUT/exit.elf") / 2))" "$OUT/exit.elf" >"$OUT/half.elf"
+refuse "ELF cut in the middle" "$OUT/half.elf" -kernel "$OUT/half.elf"
+# A bzImage's header alone: four setup sectors, 64-bit protocol, 1 MB of code promised.
+{
+    head -c 497 /dev/zero
+    printf '\x04\0\0\0\0\x01\0\0\0\0\0\0\0\x55\xaa\xeb\x66HdrS\x0f\x02'
+} >"$OUT/header"
+refuse "bzImage cut in its header" "$OUT/header" -kernel "$OUT/header"
+cp "$OUT/header" "$OUT/setup"
+truncate -s 2560 "$OUT/setup"
+refuse "bzImage without its kernel" "$OUT/setup" -kernel "$OUT/setup"
+{
+    cat "$OUT/header"
+    head -c 200000 "$OUT/garbage"
+} >"$OUT/garbage-bz"
+refuse "bzImage of garbage" "$OUT/garbage-bz" -kernel "$OUT/garbage-bz"
+refuse "initrd missing" "$OUT/none.*No such file" "${kernel[@]}" -initrd "$OUT/none"
+truncate -s 300M "$OUT/large"
+refuse "initrd larger than memory" "$OUT/large" "${kernel[@]}" -m 128M -initrd "$OUT/large"
+refuse "kernel larger than memory" "$OUT/large" -kernel "$OUT/large" -m 128M
+refuse "disk missing" "$OUT/none.*No such file" "${kernel[@]}" -drive "file=$OUT/none,format=raw,if=virtio"
+refuse "disk without format" "format=raw" "${kernel[@]}" -drive "file=$OUT/large,if=virtio"
+refuse "disk of another format" "qcow2" "${kernel[@]}" -drive "file=$OUT/large,format=qcow2,if=virtio"
+refuse "disk on another bus" "if=ide" "${kernel[@]}" -drive "file=$OUT/large,format=raw,if=ide"
+refuse "disk without a sector" "less than one sector" "${kernel[@]}" -drive "file=$OUT/empty,format=raw,if=virtio"
+refuse "disk is a folder" "$OUT" "${kernel[@]}" -drive "file=$OUT,format=raw,if=virtio"
+if [ "$(id -u)" != 0 ]; then
+    truncate -s 1M "$OUT/locked" && chmod 0 "$OUT/locked"
+    refuse "disk unreadable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
+    refuse "kernel unreadable" "Permission denied" -kernel "$OUT/locked"
+    chmod 444 "$OUT/locked"
+    refuse "disk not writable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
+fi
+refuse "snapshot missing" "$OUT/none.*No such file" "${kernel[@]}" -loadvm "$OUT/none"
+refuse "snapshot garbage" "$OUT/garbage" "${kernel[@]}" -loadvm "$OUT/garbage"
+refuse "snapshot empty" "$OUT/empty" "${kernel[@]}" -loadvm "$OUT/empty"
+
+# -- Taken --------------------------------------------------------------------------------------------------------------
+accept "plain" ""
+accept "-enable-kvm" "^droste: -enable-kvm: not needed" -enable-kvm
+accept "-accel tcg" "" -accel tcg
+accept "-accel interp" "" -accel interp
+accept "two processors" "" -smp 2
+accept "disk" "" -drive "file=$OUT/large,format=raw,if=virtio"
+accept "disk read-only" "" -drive "file=$OUT/large,format=raw,if=virtio,readonly=on"
+accept "serial to a file" "" -serial "file:$OUT/serial"
+accept "statistics" "" --stats "$OUT/stats.json"
+check "statistics: has instructions" grep -q '"instructions"' "$OUT/stats.json"
+accept "state hash" "" --state-hash "1000,$OUT/hash"
+check "state hash: has a final line" grep -q -E '^[0-9]+ [0-9a-f]{16}$' "$OUT/hash"
+run_droste 10 -help
+check "-help: status $status" [ "$status" = 0 ]
+check "-help: lists -kernel" grep -q -e "-kernel" "$OUT/out"
+run_droste 10 --version
+check "--version: $(cat "$OUT/out")" grep -q '^droste [0-9]' "$OUT/out"
+rm -f "$OUT/large"
+finish
