@@ -1,5 +1,6 @@
 /*
- * bios/acpi.c -- the ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, MCFG, and the DSDT that iasl made.
+ * bios/acpi.c -- the ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, MCFG, and the DSDT that iasl
+ * made.
  *
  * Reference: ACPI specification 6.4; IA-PC HPET specification 1.0a; PCI Firmware specification 3.2 (MCFG).
  * The DSDT's source is bios/acpi/dsdt.asl; its NCPU is set to the number of processors here.
@@ -169,9 +170,10 @@ static uint64_t write_madt(struct acpi *a, uint32_t cpus)
     put(&t, 1, 4); /* PC-AT compatible: there is a pair of 8259s */
     for (uint32_t i = 0; i < cpus; i++)
         put(&t, 0, 1), put(&t, 8, 1), put(&t, i, 1), put(&t, i, 1), put(&t, 1, 4);
-    put(&t, 1, 1), put(&t, 12, 1), put(&t, BIOS_IOAPIC_ID, 1), put(&t, 0, 1), put(&t, IOAPIC_BASE, 4), put(&t, 0, 4);
-    madt_override(&t, 0, 2, 0);                    /* the 8254 is on pin 2 */
-    madt_override(&t, ACPI_SCI_IRQ, ACPI_SCI_IRQ, 0x0d); /* active high, level */
+    put(&t, 1, 1), put(&t, 12, 1), put(&t, BIOS_IOAPIC_ID, 1), put(&t, 0, 1), put(&t, IOAPIC_BASE, 4),
+        put(&t, 0, 4);
+    madt_override(&t, 0, 2, 0);                                                   /* the 8254 is on pin 2 */
+    madt_override(&t, ACPI_SCI_IRQ, ACPI_SCI_IRQ, 0x0d);                          /* active high, level */
     put(&t, 4, 1), put(&t, 6, 1), put(&t, 0xff, 1), put(&t, 0, 2), put(&t, 1, 1); /* NMI on LINT1 of all */
     return table_end(a, &t);
 }

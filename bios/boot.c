@@ -1,5 +1,6 @@
 /*
- * bios/boot.c -- reads the kernel's file, chooses its loader, and prepares the registers and tables it begins with.
+ * bios/boot.c -- reads the kernel's file, chooses its loader, and prepares the registers and tables it begins
+ * with.
  *
  * Not here: the formats (linux.c, multiboot.c), the firmware tables (acpi.c, smbios.c).
  * Tests: tests/unit/test_bios_boot.c
@@ -69,15 +70,15 @@ void image_free(struct image *im)
 
 /* -- Registers ------------------------------------------------------------------------------------------ */
 
-#define CR0_PE    BIT(0)
-#define CR0_ET    BIT(4)
-#define CR0_NE    BIT(5)
-#define CR0_PG    BIT(31)
-#define CR4_PAE   BIT(5)
-#define EFER_LME  BIT(8)
-#define EFER_LMA  BIT(10)
-#define PTE_P_W   3ull
-#define PDE_PS    0x80ull
+#define CR0_PE     BIT(0)
+#define CR0_ET     BIT(4)
+#define CR0_NE     BIT(5)
+#define CR0_PG     BIT(31)
+#define CR4_PAE    BIT(5)
+#define EFER_LME   BIT(8)
+#define EFER_LMA   BIT(10)
+#define PTE_P_W    3ull
+#define PDE_PS     0x80ull
 #define SEL_CODE32 0x08u
 #define SEL_CODE64 0x10u /* __BOOT_CS and __BOOT_DS of the Linux boot protocol */
 #define SEL_DATA   0x18u
@@ -151,9 +152,11 @@ bool bios_load_kernel(struct phys *phys, const struct boot_files *files, struct 
     else if (multiboot_recognises(&kernel))
         ok = multiboot_load(&l, &kernel, state, e);
     else
-        ok = error_set(e, "kernel '%s': neither a Linux bzImage (no 'HdrS' at offset 0x202) nor a Multiboot image "
-                          "(no header in the first 8192 bytes); the file has %zu bytes",
-                       files->kernel, kernel.size);
+        ok = error_set(
+            e,
+            "kernel '%s': neither a Linux bzImage (no 'HdrS' at offset 0x202) nor a Multiboot image "
+            "(no header in the first 8192 bytes); the file has %zu bytes",
+            files->kernel, kernel.size);
     image_free(&kernel);
     return ok;
 }

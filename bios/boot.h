@@ -46,8 +46,8 @@ struct boot_files {
 #define BIOS_IOAPIC_ID 0u
 
 /*
- * Loads the kernel (a Linux bzImage or a Multiboot image, told apart by content) with its files, and writes the
- * ACPI and SMBIOS tables. False: e->message is one line that names the file and, within it, the offset.
+ * Loads the kernel (a Linux bzImage or a Multiboot image, told apart by content) with its files, and writes
+ * the ACPI and SMBIOS tables. False: e->message is one line that names the file and, within it, the offset.
  */
 bool bios_load_kernel(struct phys *phys, const struct boot_files *files, struct boot_state *state,
                       struct error *e);

@@ -46,7 +46,8 @@ bool memory_map_is_ram(const struct memory_map *m, uint64_t base, uint64_t size)
 {
     for (uint32_t i = 0; i < m->count; i++) {
         const struct memory_range *r = &m->ranges[i];
-        if (r->type == E820_RAM && base >= r->base && base - r->base < r->size && size <= r->size - (base - r->base))
+        if (r->type == E820_RAM && base >= r->base && base - r->base < r->size &&
+            size <= r->size - (base - r->base))
             return true;
     }
     return false;

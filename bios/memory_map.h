@@ -11,12 +11,12 @@
 /* ACPI 6.4, "Address Range Types". */
 enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4 };
 
-#define MEMORY_MAP_MAX    16u
-#define MEMORY_EBDA       0x9fc00ull
-#define MEMORY_BIOS       0xe0000ull  /* reserved up to 1 MB */
-#define MEMORY_RSDP       0xf0000ull
-#define MEMORY_SMBIOS     0xf0040ull  /* entry point; the structures follow */
-#define MEMORY_ACPI_SIZE  0x20000ull  /* tables, and in the last page the FACS */
+#define MEMORY_MAP_MAX   16u
+#define MEMORY_EBDA      0x9fc00ull
+#define MEMORY_BIOS      0xe0000ull /* reserved up to 1 MB */
+#define MEMORY_RSDP      0xf0000ull
+#define MEMORY_SMBIOS    0xf0040ull /* entry point; the structures follow */
+#define MEMORY_ACPI_SIZE 0x20000ull /* tables, and in the last page the FACS */
 
 struct memory_range {
     uint64_t base, size;

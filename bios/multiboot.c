@@ -1,9 +1,8 @@
 /*
  * bios/multiboot.c -- Multiboot 1 images: ELF32, ELF64, or placed by the header's address fields; modules.
  *
- * Reference: Multiboot specification 0.6.96. An ELF64 image starts in 32-bit mode like every other, at its entry
- * point's physical address.
- * Tests: tests/unit/test_bios_boot.c
+ * Reference: Multiboot specification 0.6.96. An ELF64 image starts in 32-bit mode like every other, at its
+ * entry point's physical address. Tests: tests/unit/test_bios_boot.c
  */
 #include "bios/loader.h"
 
@@ -35,8 +34,10 @@ static long header_find(const struct image *im)
 {
     size_t end = MIN(im->size, HEADER_SEARCH);
     for (size_t at = 0; at + 12 <= end; at += 4) {
-        uint32_t magic = (uint32_t)load_le(im->bytes + at, 4), flags = (uint32_t)load_le(im->bytes + at + 4, 4);
-        if (magic == HEADER_MAGIC && (uint32_t)(magic + flags + (uint32_t)load_le(im->bytes + at + 8, 4)) == 0)
+        uint32_t magic = (uint32_t)load_le(im->bytes + at, 4),
+                 flags = (uint32_t)load_le(im->bytes + at + 4, 4);
+        if (magic == HEADER_MAGIC &&
+            (uint32_t)(magic + flags + (uint32_t)load_le(im->bytes + at + 8, 4)) == 0)
             return (long)at;
     }
     return -1;
@@ -52,7 +53,7 @@ bool multiboot_recognises(const struct image *im)
 struct multiboot {
     struct loader *l;
     const struct image *im;
-    uint64_t end;   /* behind everything loaded so far */
+    uint64_t end; /* behind everything loaded so far */
     uint64_t entry;
 };
 
@@ -69,13 +70,15 @@ static bool load_segment(struct multiboot *m, uint64_t address, uint64_t offset,
 {
     const struct image *im = m->im;
     if (file_size > im->size || offset > im->size - file_size)
-        return error_set(e, "kernel '%s': truncated: %llu bytes at offset %#llx are missing, the file has %zu",
+        return error_set(e,
+                         "kernel '%s': truncated: %llu bytes at offset %#llx are missing, the file has %zu",
                          im->path, (unsigned long long)file_size, (unsigned long long)offset, im->size);
     if (file_size > memory_size || address < LOAD_MIN || address > UINT32_MAX ||
         !memory_map_is_ram(&m->l->map, address, memory_size))
-        return error_set(e, "kernel '%s': the segment at offset %#llx wants %llu bytes at %#llx, which is not free RAM",
-                         im->path, (unsigned long long)offset, (unsigned long long)memory_size,
-                         (unsigned long long)address);
+        return error_set(
+            e, "kernel '%s': the segment at offset %#llx wants %llu bytes at %#llx, which is not free RAM",
+            im->path, (unsigned long long)offset, (unsigned long long)memory_size,
+            (unsigned long long)address);
     phys_write(m->l->phys, address, im->bytes + offset, file_size);
     zero_fill(m->l->phys, address + file_size, memory_size - file_size);
     m->end = MAX(m->end, address + memory_size);
@@ -91,11 +94,13 @@ static bool load_by_header(struct multiboot *m, size_t at, struct error *e)
     uint64_t header = load_le(im->bytes + at + 12, 4), load = load_le(im->bytes + at + 16, 4);
     uint64_t load_end = load_le(im->bytes + at + 20, 4), bss_end = load_le(im->bytes + at + 24, 4);
     if (load > header || header - load > at)
-        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx has impossible addresses", im->path, at);
+        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx has impossible addresses",
+                         im->path, at);
     uint64_t offset = at - (header - load);
     uint64_t size = load_end ? load_end - load : im->size - offset;
     if ((load_end && load_end < load) || (bss_end && bss_end < load + size))
-        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx has impossible addresses", im->path, at);
+        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx has impossible addresses",
+                         im->path, at);
     m->entry = load_le(im->bytes + at + 28, 4);
     return load_segment(m, load, offset, size, bss_end ? bss_end - load : size, e);
 }
@@ -110,7 +115,8 @@ static bool load_elf(struct multiboot *m, struct error *e)
     elf_version(EV_CURRENT);
     Elf *elf = elf_memory((char *)im->bytes, im->size);
     if (!elf || elf_kind(elf) != ELF_K_ELF || !gelf_getehdr(elf, &ehdr) || elf_getphdrnum(elf, &count) != 0) {
-        error_set(e, "kernel '%s': has a Multiboot header, but is no ELF file that can be read (offset 0): %s",
+        error_set(e,
+                  "kernel '%s': has a Multiboot header, but is no ELF file that can be read (offset 0): %s",
                   im->path, elf_errmsg(-1));
         goto out;
     }
@@ -123,8 +129,8 @@ static bool load_elf(struct multiboot *m, struct error *e)
     for (size_t i = 0; i < count; i++) {
         GElf_Phdr ph;
         if (!gelf_getphdr(elf, (int)i, &ph)) {
-            error_set(e, "kernel '%s': program header %zu cannot be read (table at offset %#llx)", im->path, i,
-                      (unsigned long long)ehdr.e_phoff);
+            error_set(e, "kernel '%s': program header %zu cannot be read (table at offset %#llx)", im->path,
+                      i, (unsigned long long)ehdr.e_phoff);
             goto out;
         }
         if (ph.p_type != PT_LOAD || ph.p_memsz == 0)
@@ -160,8 +166,9 @@ static bool take(struct multiboot *m, uint64_t n, uint64_t alignment, uint64_t *
     if (*at < 0x100000)
         *at = 0x100000;
     if (!memory_map_is_ram(&m->l->map, *at, n ? n : 1))
-        return error_set(e, "%s: %llu bytes at %#llx do not fit, RAM ends at %#llx; give the guest more memory", what,
-                         (unsigned long long)n, (unsigned long long)*at, (unsigned long long)m->l->map.ram_end);
+        return error_set(
+            e, "%s: %llu bytes at %#llx do not fit, RAM ends at %#llx; give the guest more memory", what,
+            (unsigned long long)n, (unsigned long long)*at, (unsigned long long)m->l->map.ram_end);
     m->end = *at + n;
     return true;
 }
@@ -227,7 +234,8 @@ static bool write_info(struct multiboot *m, const struct module *mods, unsigned 
 
     const char *append = m->l->files->append ? m->l->files->append : "";
     if ((size_t)snprintf(line, sizeof(line), "%s %s", m->im->path, append) >= sizeof(line))
-        return error_set(e, "kernel '%s': the command line is longer than %zu bytes", m->im->path, sizeof(line) - 1);
+        return error_set(e, "kernel '%s': the command line is longer than %zu bytes", m->im->path,
+                         sizeof(line) - 1);
     if (!put_string(m, line, &command, e) || !put_string(m, "droste", &name, e))
         return false;
     store_le(info, INFO_MEMORY | INFO_COMMAND | INFO_MODULES | INFO_MAP | INFO_LOADER, 4);
@@ -275,14 +283,15 @@ bool multiboot_load(struct loader *l, const struct image *im, struct boot_state 
     uint64_t info = 0;
 
     if (flags & 0xffff & ~HEADER_KNOWN)
-        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx requires unknown features %#x", im->path,
-                         at, flags & 0xffff & ~(unsigned)HEADER_KNOWN);
+        return error_set(e, "kernel '%s': the Multiboot header at offset %#zx requires unknown features %#x",
+                         im->path, at, flags & 0xffff & ~(unsigned)HEADER_KNOWN);
     /* An ELF file is loaded as one even if the address fields are there too: it says more. */
     bool elf = im->size >= 4 && memcmp(im->bytes, "\177ELF", 4) == 0;
     if (elf || !(flags & HEADER_ADDRESS) ? !load_elf(&m, e) : !load_by_header(&m, at, e))
         return false;
     if (m.entry > UINT32_MAX || !memory_map_is_ram(&l->map, m.entry, 1))
-        return error_set(e, "kernel '%s': the entry point %#llx is not in RAM", im->path, (unsigned long long)m.entry);
+        return error_set(e, "kernel '%s': the entry point %#llx is not in RAM", im->path,
+                         (unsigned long long)m.entry);
     if (!load_modules(&m, mods, &count, e) || !write_info(&m, mods, count, &info, e))
         return false;
     boot_flat(l->phys, s, BOOT_PROTECTED32);

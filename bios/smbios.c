@@ -1,7 +1,8 @@
 /*
  * bios/smbios.c -- SMBIOS 3.0 tables: what the machine calls itself.
  *
- * Reference: DMTF DSP0134, System Management BIOS specification 3.2. Entry point at F0040H, structures behind it.
+ * Reference: DMTF DSP0134, System Management BIOS specification 3.2. Entry point at F0040H, structures behind
+ * it.
  */
 #include "bios/loader.h"
 
@@ -14,7 +15,8 @@ struct smbios {
 };
 
 /* A structure: the formatted part, then its strings (a list of strings that ends with NULL). */
-static void structure(struct smbios *s, uint8_t type, const uint8_t *body, uint8_t length, const char *const *strings)
+static void structure(struct smbios *s, uint8_t type, const uint8_t *body, uint8_t length,
+                      const char *const *strings)
 {
     uint8_t *p = s->bytes + s->size;
     size_t need = 4u + length + 2;
@@ -24,7 +26,8 @@ static void structure(struct smbios *s, uint8_t type, const uint8_t *body, uint8
     p[0] = type;
     p[1] = (uint8_t)(length + 4);
     store_le(p + 2, s->handle++, 2);
-    memcpy(p + 4, body, length);
+    if (length)
+        memcpy(p + 4, body, length);
     s->size += 4u + length;
     if (!strings || !*strings)
         s->bytes[s->size++] = 0;
@@ -42,14 +45,14 @@ static void firmware_and_system(struct smbios *s)
     static const char *const system_strings[] = {"droste", "Droste PC", "0.1", NULL};
     static const char *const chassis_strings[] = {"droste", NULL};
     uint8_t bios[0x18 - 4] = {1, 2};
-    bios[4] = 3;                     /* date; start segment 0 and size 64 KB say "none" */
-    store_le(bios + 6, BIT(3), 8);   /* characteristics are not known */
-    bios[15] = 1u << 2 | 1u << 4;    /* targeted content distribution; a virtual machine is what it is */
+    bios[4] = 3;                   /* date; start segment 0 and size 64 KB say "none" */
+    store_le(bios + 6, BIT(3), 8); /* characteristics are not known */
+    bios[15] = 1u << 2 | 1u << 4;  /* targeted content distribution; a virtual machine is what it is */
     structure(s, 0, bios, sizeof(bios), bios_strings);
     uint8_t system[0x1b - 4] = {1, 2, 3, 0};
     system[20] = 6; /* woken by the power switch */
     structure(s, 1, system, sizeof(system), system_strings);
-    uint8_t chassis[0x15 - 4] = {1, 1}; /* type "other" */
+    uint8_t chassis[0x15 - 4] = {1, 1};       /* type "other" */
     chassis[5] = chassis[6] = chassis[7] = 3; /* safe */
     chassis[8] = 2;
     structure(s, 3, chassis, sizeof(chassis), chassis_strings);
@@ -61,7 +64,7 @@ static void processor(struct smbios *s, uint32_t cpus)
     uint8_t cpu[0x30 - 4] = {1, 3, 0xfe, 2};
     store_le(cpu + 4 + 4 + 4 + 2 + 2, 1000, 2); /* MHz: most, and now */
     store_le(cpu + 4 + 4 + 4 + 2 + 4, 1000, 2);
-    cpu[20] = 0x41;                             /* socket populated, enabled */
+    cpu[20] = 0x41; /* socket populated, enabled */
     cpu[21] = 1;
     memset(cpu + 22, 0xff, 6); /* no cache structures */
     cpu[31] = cpu[32] = cpu[33] = (uint8_t)MIN(cpus, 255u);

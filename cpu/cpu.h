@@ -167,7 +167,7 @@ struct cpu {
     uint64_t rip;           /* exact between blocks, and in helpers after cpu_sync() */
     uint64_t next_rip;      /* in helpers after cpu_sync(): RIP of the next instruction; H_END helpers that jump write it */
 
-    union vreg v[VREG_COUNT];
+    _Alignas(16) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */
     uint32_t mxcsr;
     struct x87 x87;
 

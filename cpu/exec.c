@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/trace.h"
 #include "cpu/flags.h"
 #include "cpu/ir/interp.h"
 #include "cpu/lift/lift.h"
@@ -326,6 +327,11 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
             b = find_block(cpu, true);
         } else {
             remember(cpu, b);
+        }
+        if (unlikely(trace_on(cpu->trace, TRACE_block))) {
+            cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+            trace_block(cpu->trace, cpu->rip, b->key, cpu->r[REG_RSP], cpu->r[REG_RAX]);
+            cpu->attention |= ATTN_LEAVE; /* so that no block follows without coming back here */
         }
         cpu->budget -= b->insn_count;
         interp_run(cpu, b);

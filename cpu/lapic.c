@@ -17,13 +17,13 @@
 
 /* Register offsets of the xAPIC page; MSR number = 800H + offset / 16. */
 enum {
-    REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_APR = 0x90, REG_PPR = 0xa0, REG_EOI = 0xb0, REG_RRD = 0xc0,
-    REG_LDR = 0xd0, REG_DFR = 0xe0, REG_SVR = 0xf0, REG_ISR = 0x100, REG_TMR = 0x180, REG_IRR = 0x200, REG_ESR = 0x280,
-    REG_ICR_LOW = 0x300, REG_ICR_HIGH = 0x310, REG_LVT_TIMER = 0x320, REG_LVT_ERROR = 0x370,
-    REG_TIMER_INITIAL = 0x380, REG_TIMER_CURRENT = 0x390, REG_TIMER_DIVIDE = 0x3e0, REG_SELF_IPI = 0x3f0,
+    APIC_ID = 0x20, APIC_VERSION = 0x30, APIC_TPR = 0x80, APIC_APR = 0x90, APIC_PPR = 0xa0, APIC_EOI = 0xb0, APIC_RRD = 0xc0,
+    APIC_LDR = 0xd0, APIC_DFR = 0xe0, APIC_SVR = 0xf0, APIC_ISR = 0x100, APIC_TMR = 0x180, APIC_IRR = 0x200, APIC_ESR = 0x280,
+    APIC_ICR_LOW = 0x300, APIC_ICR_HIGH = 0x310, APIC_LVT_TIMER = 0x320, APIC_LVT_ERROR = 0x370,
+    APIC_TIMER_INITIAL = 0x380, APIC_TIMER_CURRENT = 0x390, APIC_TIMER_DIVIDE = 0x3e0, APIC_SELF_IPI = 0x3f0,
 };
 
-#define APIC_VERSION (0x15u | (LVT_COUNT - 1) << 16)
+#define VERSION_VALUE (0x15u | (LVT_COUNT - 1) << 16)
 #define SVR_ENABLE   BIT(8)
 #define LVT_MASKED   BIT(16)
 #define LVT_LEVEL    BIT(15)
@@ -416,44 +416,44 @@ static void illegal_register(struct cpu *cpu)
 static uint32_t read_register(struct cpu *cpu, uint32_t offset)
 {
     struct lapic *a = cpu->lapic;
-    if (offset >= REG_ISR && offset < REG_ISR + 0x80)
-        return a->isr[(offset - REG_ISR) >> 4];
-    if (offset >= REG_TMR && offset < REG_TMR + 0x80)
-        return a->tmr[(offset - REG_TMR) >> 4];
-    if (offset >= REG_IRR && offset < REG_IRR + 0x80)
-        return a->irr[(offset - REG_IRR) >> 4];
-    if (offset >= REG_LVT_TIMER && offset <= REG_LVT_ERROR)
-        return a->lvt[(offset - REG_LVT_TIMER) >> 4];
+    if (offset >= APIC_ISR && offset < APIC_ISR + 0x80)
+        return a->isr[(offset - APIC_ISR) >> 4];
+    if (offset >= APIC_TMR && offset < APIC_TMR + 0x80)
+        return a->tmr[(offset - APIC_TMR) >> 4];
+    if (offset >= APIC_IRR && offset < APIC_IRR + 0x80)
+        return a->irr[(offset - APIC_IRR) >> 4];
+    if (offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR)
+        return a->lvt[(offset - APIC_LVT_TIMER) >> 4];
     switch (offset) {
-    case REG_ID:
+    case APIC_ID:
         return x2apic(cpu) ? cpu->id : cpu->id << 24;
-    case REG_VERSION:
-        return APIC_VERSION;
-    case REG_TPR:
+    case APIC_VERSION:
+        return VERSION_VALUE;
+    case APIC_TPR:
         return a->tpr;
-    case REG_APR:
-    case REG_RRD:
-    case REG_EOI:
+    case APIC_APR:
+    case APIC_RRD:
+    case APIC_EOI:
         return 0;
-    case REG_PPR:
+    case APIC_PPR:
         return ppr(a);
-    case REG_LDR:
+    case APIC_LDR:
         return x2apic(cpu) ? (cpu->id >> 4) << 16 | 1u << (cpu->id & 15) : a->ldr;
-    case REG_DFR:
+    case APIC_DFR:
         return a->dfr;
-    case REG_SVR:
+    case APIC_SVR:
         return a->svr;
-    case REG_ESR:
+    case APIC_ESR:
         return a->esr;
-    case REG_ICR_LOW:
+    case APIC_ICR_LOW:
         return a->icr_low;
-    case REG_ICR_HIGH:
+    case APIC_ICR_HIGH:
         return a->icr_high;
-    case REG_TIMER_INITIAL:
+    case APIC_TIMER_INITIAL:
         return a->timer_initial;
-    case REG_TIMER_CURRENT:
+    case APIC_TIMER_CURRENT:
         return timer_current(a);
-    case REG_TIMER_DIVIDE:
+    case APIC_TIMER_DIVIDE:
         return a->timer_divide;
     default:
         illegal_register(cpu);
@@ -474,55 +474,55 @@ static void set_svr(struct cpu *cpu, uint32_t value)
 static void write_register(struct cpu *cpu, uint32_t offset, uint32_t v)
 {
     struct lapic *a = cpu->lapic;
-    if (offset >= REG_LVT_TIMER && offset <= REG_LVT_ERROR) {
-        set_lvt(cpu, (enum lapic_lvt)((offset - REG_LVT_TIMER) >> 4), v);
+    if (offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR) {
+        set_lvt(cpu, (enum lapic_lvt)((offset - APIC_LVT_TIMER) >> 4), v);
         return;
     }
     switch (offset) {
-    case REG_TPR:
+    case APIC_TPR:
         lapic_set_tpr(cpu, (uint8_t)v);
         break;
-    case REG_EOI:
+    case APIC_EOI:
         end_of_interrupt(cpu);
         break;
-    case REG_LDR:
+    case APIC_LDR:
         a->ldr = v & 0xff000000;
         break;
-    case REG_DFR:
+    case APIC_DFR:
         a->dfr = v | 0x0fffffff;
         break;
-    case REG_SVR:
+    case APIC_SVR:
         set_svr(cpu, v);
         break;
-    case REG_ESR:
+    case APIC_ESR:
         a->esr = a->esr_pending;
         a->esr_pending = 0;
         break;
-    case REG_ICR_LOW:
+    case APIC_ICR_LOW:
         a->icr_low = v & 0xccfff;
         send_ipi(cpu, a->icr_low, a->icr_high >> 24);
         break;
-    case REG_ICR_HIGH:
+    case APIC_ICR_HIGH:
         a->icr_high = v & 0xff000000;
         break;
-    case REG_TIMER_INITIAL:
+    case APIC_TIMER_INITIAL:
         if (timer_mode(a) != TIMER_DEADLINE) {
             a->timer_initial = v;
             timer_begin(a);
         }
         break;
-    case REG_TIMER_DIVIDE:
+    case APIC_TIMER_DIVIDE:
         set_divide(a, v);
         break;
-    case REG_ID:
-    case REG_VERSION:
-    case REG_APR:
-    case REG_PPR:
-    case REG_RRD:
-    case REG_TIMER_CURRENT:
+    case APIC_ID:
+    case APIC_VERSION:
+    case APIC_APR:
+    case APIC_PPR:
+    case APIC_RRD:
+    case APIC_TIMER_CURRENT:
         break; /* read-only; the ID is not writable on these processors */
     default:
-        if (offset < REG_ISR || offset >= REG_ESR)
+        if (offset < APIC_ISR || offset >= APIC_ESR)
             illegal_register(cpu);
         break;
     }
@@ -546,14 +546,14 @@ void lapic_write(struct cpu *cpu, uint32_t offset, unsigned size, uint64_t value
 
 static bool x2apic_exists(uint32_t offset, bool write)
 {
-    if ((offset >= REG_ISR && offset < REG_ESR) || offset == REG_ID || offset == REG_VERSION || offset == REG_PPR ||
-        offset == REG_LDR || offset == REG_TIMER_CURRENT)
+    if ((offset >= APIC_ISR && offset < APIC_ESR) || offset == APIC_ID || offset == APIC_VERSION || offset == APIC_PPR ||
+        offset == APIC_LDR || offset == APIC_TIMER_CURRENT)
         return !write;
-    if (offset == REG_EOI || offset == REG_SELF_IPI)
+    if (offset == APIC_EOI || offset == APIC_SELF_IPI)
         return write;
-    return offset == REG_TPR || offset == REG_SVR || offset == REG_ESR || offset == REG_ICR_LOW ||
-           (offset >= REG_LVT_TIMER && offset <= REG_LVT_ERROR) || offset == REG_TIMER_INITIAL ||
-           offset == REG_TIMER_DIVIDE;
+    return offset == APIC_TPR || offset == APIC_SVR || offset == APIC_ESR || offset == APIC_ICR_LOW ||
+           (offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR) || offset == APIC_TIMER_INITIAL ||
+           offset == APIC_TIMER_DIVIDE;
 }
 
 bool lapic_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value)
@@ -562,7 +562,7 @@ bool lapic_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value)
     if (!x2apic(cpu) || !x2apic_exists(offset, false))
         return false;
     *value = read_register(cpu, offset);
-    if (offset == REG_ICR_LOW)
+    if (offset == APIC_ICR_LOW)
         *value |= (uint64_t)cpu->lapic->icr_high << 32;
     return true;
 }
@@ -570,19 +570,19 @@ bool lapic_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value)
 /* Reserved bits of x2APIC registers raise #GP. */
 static uint64_t x2apic_writable(uint32_t offset)
 {
-    if (offset >= REG_LVT_TIMER && offset <= REG_LVT_ERROR)
-        return lvt_mask[(offset - REG_LVT_TIMER) >> 4] | LVT_REMOTE_IRR | BIT(12);
+    if (offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR)
+        return lvt_mask[(offset - APIC_LVT_TIMER) >> 4] | LVT_REMOTE_IRR | BIT(12);
     switch (offset) {
-    case REG_TPR:
-    case REG_SELF_IPI:
+    case APIC_TPR:
+    case APIC_SELF_IPI:
         return 0xff;
-    case REG_SVR:
+    case APIC_SVR:
         return 0x1ff;
-    case REG_ICR_LOW:
+    case APIC_ICR_LOW:
         return 0xffffffff000ccfffull;
-    case REG_TIMER_INITIAL:
+    case APIC_TIMER_INITIAL:
         return 0xffffffff;
-    case REG_TIMER_DIVIDE:
+    case APIC_TIMER_DIVIDE:
         return 0xb;
     default:
         return 0; /* EOI, ESR */
@@ -595,11 +595,11 @@ bool lapic_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value)
     uint32_t offset = (index & 0xff) << 4;
     if (!x2apic(cpu) || !x2apic_exists(offset, true) || (value & ~x2apic_writable(offset)))
         return false;
-    if (offset == REG_ICR_LOW) {
+    if (offset == APIC_ICR_LOW) {
         a->icr_low = (uint32_t)value & 0xccfff;
         a->icr_high = (uint32_t)(value >> 32);
         send_ipi(cpu, a->icr_low, a->icr_high);
-    } else if (offset == REG_SELF_IPI) {
+    } else if (offset == APIC_SELF_IPI) {
         if (value < 16)
             error(cpu, ESR_SEND_VECTOR);
         else

@@ -67,7 +67,8 @@ static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu
 {
     struct mmu_fault f;
     gpa_t gpa;
-    if (unlikely(!(cpu->key & KEY_L)))
+    /* Descriptor tables and TSS lie anywhere even while compatibility mode runs. */
+    if (unlikely(!(cpu->key & KEY_L)) && !((flags & MMU_SYSTEM) && (cpu->efer & EFER_LMA)))
         linear &= 0xffffffffull;
     if (unlikely(!mmu_translate(&cpu->mmu, linear, access, flags, &gpa, &f)))
         cpu_raise_mmu(cpu, &f, seg);

@@ -1,104 +1,134 @@
 /*
- * cpu/model.c -- processor models: which features a machine's processors have, and "-cpu NAME[,+feature,-feature]".
+ * cpu/model.c -- processor models: "-cpu NAME[,+feature,-feature]".
  *
- * One real model: an Ice Lake server without AVX-512 and TSX, less what is not there yet (features.def). Names of
- * other processors that are subsets of it are refused rather than pretended.
+ * The model is an Ice Lake server without AVX-512 and TSX, less what features.def has as not there. A feature that is
+ * not there cannot be asked for: what is advertised really works.
  */
-#include <stdio.h>
+#include <ctype.h>
 #include <string.h>
-#include <strings.h>
-
-#include "cpu/cpu.h"
+#include "base/error.h"
+#include "cpu/system.h"
 
 static const struct {
     const char *name;
-    bool available; /* in the last column of features.def */
-} features[FEAT_COUNT] = {
-#define FEATURE(name, leaf, subleaf, reg, bit, def) [FEAT_##name] = {#name, def},
+    bool is_default;
+} feature_rows[] = {
+#define FEATURE(name, leaf, subleaf, reg, bit, def) {#name, def},
 #include "cpu/features.def"
 #undef FEATURE
 };
 
-/* Names of the one model. */
-static const char *const model_names[] = {"Icelake-Server", "Icelake-Server-noTSX", "max", "base"};
-
-/* Features that cannot be taken away: the rest of the processor is made on them. */
-static const enum feature fixed[] = {FEAT_FPU, FEAT_TSC, FEAT_MSR, FEAT_PAE, FEAT_APIC, FEAT_CX8, FEAT_CMOV,
-                                     FEAT_FXSR, FEAT_SSE, FEAT_SSE2, FEAT_LM, FEAT_SYSCALL, FEAT_NX};
-
-/* "sse4.2", "SSE4_2" and "sse4-2" are the same name. */
-static bool same_name(const char *a, size_t n, const char *b)
+/* Equal without regard to case and to '-', '.' and '_'. */
+static bool same_name(const char *a, const char *b, size_t b_length)
 {
-    if (strlen(b) != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        char x = a[i] == '.' || a[i] == '-' ? '_' : a[i];
-        if (strncasecmp(&x, &b[i], 1))
+    size_t i = 0;
+    for (;; a++) {
+        while (i < b_length && strchr("-._", b[i]))
+            i++;
+        while (*a == '_')
+            a++;
+        if (!*a || i >= b_length)
+            return !*a && i >= b_length;
+        if (tolower((unsigned char)*a) != tolower((unsigned char)b[i++]))
             return false;
     }
-    return true;
 }
 
-static int find_feature(const char *text, size_t n)
+/* Names that QEMU and Linux use where ours are the SDM's. */
+static const struct {
+    const char *alias;
+    enum feature feature;
+} aliases[] = {
+    {"cx16", FEAT_CMPXCHG16B}, {"lm", FEAT_LM},           {"pdpe1gb", FEAT_PAGE1GB},     {"invtsc", FEAT_INVARIANT_TSC},
+    {"lahflm", FEAT_LAHF64},   {"abm", FEAT_LZCNT},       {"specctrl", FEAT_IBRS},       {"clflush", FEAT_CLFSH},
+    {"cmov", FEAT_CMOV},       {"3dnowprefetch", FEAT_PREFETCHW},
+};
+
+static int find_feature(const char *name, size_t length)
 {
-    static const struct {
-        const char *alias;
-        enum feature feature;
-    } aliases[] = {{"pdpe1gb", FEAT_PAGE1GB}, {"cx16", FEAT_CMPXCHG16B}, {"abm", FEAT_LZCNT}, {"pni", FEAT_SSE3},
-                   {"invtsc", FEAT_INVARIANT_TSC}, {"lahf_lm", FEAT_LAHF64}, {"tsc_deadline", FEAT_TSC_DEADLINE},
-                   {"spec_ctrl", FEAT_IBRS}};
-    for (int i = 0; i < FEAT_COUNT; i++)
-        if (same_name(text, n, features[i].name))
-            return i;
+    for (unsigned i = 0; i < FEAT_COUNT; i++)
+        if (same_name(feature_rows[i].name, name, length))
+            return (int)i;
     for (unsigned i = 0; i < ARRAY_LEN(aliases); i++)
-        if (same_name(text, n, aliases[i].alias))
+        if (same_name(aliases[i].alias, name, length))
             return (int)aliases[i].feature;
     return -1;
 }
 
-static bool change(struct cpu_model *m, const char *text, size_t n, struct error *e)
+/* What a feature needs; dropping the one drops the other. */
+static const struct {
+    enum feature feature, needs;
+} needs[] = {
+    {FEAT_SSE2, FEAT_SSE},        {FEAT_SSE, FEAT_FXSR},       {FEAT_SSE3, FEAT_SSE2},    {FEAT_SSSE3, FEAT_SSE3},
+    {FEAT_SSE4_1, FEAT_SSSE3},    {FEAT_SSE4_2, FEAT_SSE4_1},  {FEAT_MMX, FEAT_FPU},      {FEAT_FXSR, FEAT_FPU},
+    {FEAT_XSAVEOPT, FEAT_XSAVE},  {FEAT_XSAVEC, FEAT_XSAVE},   {FEAT_XSAVES, FEAT_XSAVEC}, {FEAT_XGETBV1, FEAT_XSAVE},
+    {FEAT_AVX, FEAT_XSAVE},       {FEAT_X2APIC, FEAT_APIC},    {FEAT_TSC_DEADLINE, FEAT_APIC},
+    {FEAT_INVPCID, FEAT_PCID},    {FEAT_PCID, FEAT_LM},        {FEAT_PAGE1GB, FEAT_LM},   {FEAT_SYSCALL, FEAT_LM},
+};
+
+static void drop_dependent(struct cpu_model *m)
 {
-    bool on = text[0] != '-';
-    int f = find_feature(text + 1, n - 1);
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (unsigned i = 0; i < ARRAY_LEN(needs); i++) {
+            if (m->has[needs[i].feature] && !m->has[needs[i].needs]) {
+                m->has[needs[i].feature] = false;
+                changed = true;
+            }
+        }
+    }
+}
+
+static bool set_feature(struct cpu_model *m, const char *item, size_t length, struct error *e)
+{
+    bool on = item[0] == '+';
+    if (length < 2 || (item[0] != '+' && item[0] != '-'))
+        return error_set(e, "-cpu: \"%.*s\" is neither +feature nor -feature", (int)length, item);
+    int f = find_feature(item + 1, length - 1);
     if (f < 0)
-        return error_set(e, "unknown feature %.*s", (int)(n - 1), text + 1);
-    if (on && !features[f].available)
-        return error_set(e, "feature %.*s is not implemented", (int)(n - 1), text + 1);
-    for (unsigned i = 0; i < ARRAY_LEN(fixed); i++)
-        if (!on && fixed[i] == (enum feature)f)
-            return error_set(e, "feature %.*s cannot be taken away", (int)(n - 1), text + 1);
+        return error_set(e, "-cpu: unknown feature \"%.*s\"", (int)length - 1, item + 1);
+    if (on && !feature_rows[f].is_default)
+        return error_set(e, "-cpu: feature \"%.*s\" is not there", (int)length - 1, item + 1);
     m->has[f] = on;
     return true;
 }
 
+static bool set_base(struct cpu_model *m, const char *name, size_t length, struct error *e)
+{
+    if (length == 4 && !memcmp(name, "host", 4))
+        return error_set(e, "-cpu host: the processor is emulated whole, the host's model is not used; "
+                            "take \"max\" or \"Icelake-Server\"");
+    static const char *const names[] = {"max", "Icelake-Server"};
+    for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
+        if (strlen(names[i]) != length || memcmp(names[i], name, length))
+            continue;
+        memset(m, 0, sizeof(*m));
+        strcpy(m->name, names[1]);
+        strcpy(m->brand, "Intel(R) Xeon(R) Processor (Icelake) @ 1.00GHz");
+        m->family = 6;
+        m->model = 0x6a;
+        m->stepping = 6;
+        m->maxphyaddr = 46;
+        for (unsigned f = 0; f < FEAT_COUNT; f++)
+            m->has[f] = feature_rows[f].is_default;
+        return true;
+    }
+    return error_set(e, "-cpu: unknown model \"%.*s\"; there are \"max\" and \"Icelake-Server\"", (int)length, name);
+}
+
 bool cpu_model_parse(struct cpu_model *m, const char *text, struct error *e)
 {
-    size_t n = strcspn(text, ",");
-    const char *name = NULL;
-    for (unsigned i = 0; i < ARRAY_LEN(model_names); i++)
-        if (strlen(model_names[i]) == n && !strncasecmp(text, model_names[i], n))
-            name = model_names[0];
-    if (n == 4 && !strncasecmp(text, "host", 4))
-        return error_set(e, "the host's processor is not used; the model is Icelake-Server");
-    if (!name)
-        return error_set(e, "unknown processor model %.*s; the model is Icelake-Server", (int)n, text);
-    memset(m, 0, sizeof(*m));
-    snprintf(m->name, sizeof(m->name), "%s", name);
-    snprintf(m->brand, sizeof(m->brand), "Intel Xeon Processor (Icelake) droste @ 1.00GHz");
-    m->family = 6;
-    m->model = 106;
-    m->stepping = 6;
-    m->maxphyaddr = 46;
-    for (int i = 0; i < FEAT_COUNT; i++)
-        m->has[i] = features[i].available;
-    for (const char *at = text + n; *at == ',';) {
-        at++;
-        n = strcspn(at, ",");
-        if (n < 2 || (at[0] != '+' && at[0] != '-'))
-            return error_set(e, "\"%.*s\" must be +feature or -feature", (int)n, at);
-        if (!change(m, at, n, e))
+    if (!text || !*text)
+        text = "max";
+    size_t length = strcspn(text, ",");
+    if (!set_base(m, text, length, e))
+        return false;
+    while (text[length] == ',') {
+        text += length + 1;
+        length = strcspn(text, ",");
+        if (!set_feature(m, text, length, e))
             return false;
-        at += n;
     }
+    drop_dependent(m);
     return true;
 }

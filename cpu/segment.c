@@ -258,9 +258,7 @@ void helper_ltr(struct cpu *cpu, const struct uop *u)
         high = system_base_high(cpu, selector, d);
     if (!(ar & AR_P))
         cpu_raise(cpu, EXC_NP, error);
-    gva_t linear;
-    descriptor_address(cpu, selector, 8, &linear);
-    cpu_write_linear(cpu, linear + 5, 1, (d >> 40 & 0xff) | 2, MMU_SYSTEM);
+    cpu_write_linear(cpu, cpu->gdtr.base + (selector & 0xfff8u) + 5, 1, (d >> 40 & 0xff) | 2, MMU_SYSTEM);
     cpu_segment_from_descriptor(&cpu->seg[SEG_TR], selector, d | BIT(41));
     cpu->seg[SEG_TR].base |= high;
 }

@@ -124,7 +124,9 @@ static bool cpu_after_load(void *s, struct error *e)
 }
 
 static const struct state_field cpu_fields[] = {
-    STATE(struct cpu, r),
+    {"r", offsetof(struct cpu, r), 16 * 8, 8, STATE_INT, 1, NULL, NULL},
+    {"r_temporaries", offsetof(struct cpu, r) + 16 * 8, (REG_COUNT - 16) * 8, 1, STATE_SKIPPED, 1, NULL,
+     "dead between instructions"},
     STATE(struct cpu, cc_result),
     STATE(struct cpu, cc_aux),
     STATE(struct cpu, rflags),
@@ -137,7 +139,9 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, block, "of a running block"),
     STATE(struct cpu, rip),
     STATE_SKIP(struct cpu, next_rip, "of a running instruction"),
-    STATE_SUB(struct cpu, v, vreg_state),
+    {"v", offsetof(struct cpu, v), 16 * sizeof(union vreg), 0, STATE_NESTED, 1, &vreg_state, NULL},
+    {"v_temporaries", offsetof(struct cpu, v) + 16 * sizeof(union vreg), (VREG_COUNT - 16) * sizeof(union vreg), 1,
+     STATE_SKIPPED, 1, NULL, "dead between instructions"},
     STATE(struct cpu, mxcsr),
     STATE_SUB(struct cpu, x87, x87_state),
     STATE_SUB(struct cpu, seg, segment_state),

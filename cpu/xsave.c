@@ -12,7 +12,8 @@
  *
  * The init optimisation is always used (a component in its initial configuration gets XSTATE_BV 0); the modified
  * optimisation never is, so what is written is a function of the state alone.
- * Operands of the helpers: a: effective address, am: segment, size 3: the 64-bit (REX.W) format.
+ * Operands of the helpers: a: effective address, am: segment, size 3: the 64-bit (REX.W) format;
+ * imm: which instruction of a group.
  */
 #include <string.h>
 
@@ -28,11 +29,6 @@ enum { XSTATE_X87 = 1, XSTATE_SSE = 2, XSTATE_AVX = 4 };
 #define AREA_MAX    (HEADER_END + AVX_SIZE)
 #define MXCSR_MASK  0xffffu
 #define COMPACTED   BIT(63)
-
-uint64_t cpu_xcr0_supported(const struct cpu *cpu)
-{
-    return XSTATE_X87 | XSTATE_SSE | (cpu_has(cpu, FEAT_AVX) ? XSTATE_AVX : 0);
-}
 
 uint32_t xsave_size(uint64_t components, bool compacted)
 {
@@ -173,7 +169,7 @@ void helper_fxrstor(struct cpu *cpu, const struct uop *u)
 
 void helper_ldmxcsr(struct cpu *cpu, const struct uop *u)
 {
-    uint64_t value = cpu_read(cpu, AM_SEG(u->am), cpu->r[u->a], 4);
+    uint64_t value = (uint32_t)cpu->r[u->a];
     if (value & ~(uint64_t)MXCSR_MASK)
         cpu_raise_gp0(cpu);
     cpu->mxcsr = (uint32_t)value;
@@ -181,7 +177,7 @@ void helper_ldmxcsr(struct cpu *cpu, const struct uop *u)
 
 void helper_stmxcsr(struct cpu *cpu, const struct uop *u)
 {
-    cpu_write(cpu, AM_SEG(u->am), cpu->r[u->a], 4, cpu->mxcsr);
+    cpu->r[u->d] = cpu->mxcsr;
 }
 
 /* -- XSAVE -------------------------------------------------------------------------------------------------------------- */
@@ -275,34 +271,14 @@ static void save_compacted(struct cpu *cpu, const struct uop *u, bool supervisor
     write_part(cpu, linear, b, LEGACY_SIZE, HEADER_END);
 }
 
-static void check_enabled(struct cpu *cpu)
-{
-    if (!(cpu->cr4 & CR4_OSXSAVE))
-        cpu_raise_ud(cpu);
-}
-
+/* imm: which of the four. */
 void helper_xsave(struct cpu *cpu, const struct uop *u)
 {
-    check_enabled(cpu);
-    save_standard(cpu, u, false);
-}
-
-void helper_xsaveopt(struct cpu *cpu, const struct uop *u)
-{
-    check_enabled(cpu);
-    save_standard(cpu, u, true);
-}
-
-void helper_xsavec(struct cpu *cpu, const struct uop *u)
-{
-    check_enabled(cpu);
-    save_compacted(cpu, u, false);
-}
-
-void helper_xsaves(struct cpu *cpu, const struct uop *u)
-{
-    check_enabled(cpu);
-    save_compacted(cpu, u, true);
+    enum { XSAVE, XSAVEOPT, XSAVEC, XSAVES };
+    if (u->imm >= XSAVEC)
+        save_compacted(cpu, u, u->imm == XSAVES);
+    else
+        save_standard(cpu, u, u->imm == XSAVEOPT);
 }
 
 /* -- XRSTOR --------------------------------------------------------------------------------------------------------------- */
@@ -368,12 +344,5 @@ static void restore(struct cpu *cpu, const struct uop *u, bool supervisor)
 
 void helper_xrstor(struct cpu *cpu, const struct uop *u)
 {
-    check_enabled(cpu);
-    restore(cpu, u, false);
-}
-
-void helper_xrstors(struct cpu *cpu, const struct uop *u)
-{
-    check_enabled(cpu);
-    restore(cpu, u, true);
+    restore(cpu, u, u->imm == 1);
 }

@@ -1,10 +1,9 @@
 /*
  * devices/acpi_pm.c -- ACPI fixed hardware.
  *
- * Reference: ACPI specification 6.4, "ACPI Hardware Specification"; Intel ICH9 data sheet, "Power Management I/O".
- * ACPI mode is on from the start as well as switchable, because a kernel that is booted directly had no firmware;
- * the PM timer has 32 bits.
- * Tests: tests/unit/test_dev_acpi_pm.c
+ * Reference: ACPI specification 6.4, "ACPI Hardware Specification"; Intel ICH9 data sheet, "Power Management
+ * I/O". ACPI mode is on from the start as well as switchable, because a kernel that is booted directly had no
+ * firmware; the PM timer has 32 bits. Tests: tests/unit/test_dev_acpi_pm.c
  */
 #include "devices/acpi_pm.h"
 

@@ -25,7 +25,8 @@
 #define TN_FSB_ENABLE BIT(14)
 #define TN_FSB_CAP    BIT(15)
 #define TN_ROUTES     (0x00f00000ull << 32)
-#define TN_WRITABLE   (TN_LEVEL | TN_INT_ENABLE | TN_PERIODIC | TN_VAL_SET | TN_32MODE | BITS(13, 9) | TN_FSB_ENABLE)
+#define TN_WRITABLE                                                                                          \
+    (TN_LEVEL | TN_INT_ENABLE | TN_PERIODIC | TN_VAL_SET | TN_32MODE | BITS(13, 9) | TN_FSB_ENABLE)
 
 static uint64_t hpet_counter(const struct hpet *h)
 {
@@ -111,7 +112,8 @@ static uint64_t timer_distance(const struct hpet *h, const struct hpet_timer *t)
 static void hpet_arm(struct hpet *h, unsigned n)
 {
     struct hpet_timer *t = &h->timers[n];
-    /* Without an interrupt or a status bit to set, a match has no effect but to advance a periodic comparator. */
+    /* Without an interrupt or a status bit to set, a match has no effect but to advance a periodic
+     * comparator. */
     if (!(h->config & CFG_ENABLE) || !(t->config & (TN_INT_ENABLE | TN_LEVEL | TN_PERIODIC))) {
         clock_disarm(h->clock, &t->timer);
         return;
@@ -156,7 +158,8 @@ static uint64_t hpet_register(const struct hpet *h, uint64_t offset)
         return timer_register(&h->timers[(offset - 0x100) / 0x20], offset / 8 % 4);
     switch (offset) {
     case 0x00: /* capabilities: period, vendor, legacy replacement, 64-bit counter, last timer, revision */
-        return (uint64_t)HPET_PERIOD_FS << 32 | 0x8086ull << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 | 1;
+        return (uint64_t)HPET_PERIOD_FS << 32 | 0x8086ull << 16 | BIT(15) | BIT(13) | (HPET_TIMERS - 1) << 8 |
+               1;
     case 0x10:
         return h->config;
     case 0x20:
@@ -293,7 +296,12 @@ void hpet_reset(struct hpet *h)
         t->line = false;
         t->line_kind = t->line_pin = 0;
     }
+    bool legacy = h->config & CFG_LEGACY;
     h->config = h->status = h->counter = h->since = 0;
+    if (legacy && h->isa.set) { /* the two ISA lines go back to their owners */
+        h->isa.set(h->isa.owner, 0, h->pit_level);
+        h->isa.set(h->isa.owner, 8, h->rtc_level);
+    }
 }
 
 bool hpet_init(struct hpet *h, struct bus *bus, uint64_t base, struct clock *clock, struct irq_line isa,

@@ -9,7 +9,7 @@
 #define HPET_BASE      0xfed00000u
 #define HPET_TIMERS    3u
 #define HPET_HZ        100000000ull
-#define HPET_PERIOD_FS 10000000u /* femtoseconds a tick */
+#define HPET_PERIOD_FS 10000000u   /* femtoseconds a tick */
 #define HPET_ID        0x8086a201u /* low half of the capability register, for the ACPI table */
 
 struct hpet_timer {
@@ -25,11 +25,11 @@ struct hpet_timer {
 };
 
 struct hpet {
-    uint64_t config;     /* bit 0 enable, bit 1 legacy replacement */
-    uint64_t status;     /* bit n: level-triggered timer n has fired */
-    uint64_t counter;    /* value while halted; while enabled, counter at tick `since` */
-    uint64_t since;      /* HPET tick of power-on time at which `counter` held */
-    bool pit_level;      /* the 8254's line 0 and the RTC's line 8, passed on unless legacy replacement is on */
+    uint64_t config;  /* bit 0 enable, bit 1 legacy replacement */
+    uint64_t status;  /* bit n: level-triggered timer n has fired */
+    uint64_t counter; /* value while halted; while enabled, counter at tick `since` */
+    uint64_t since;   /* HPET tick of power-on time at which `counter` held */
+    bool pit_level;   /* the 8254's line 0 and the RTC's line 8, passed on unless legacy replacement is on */
     bool rtc_level;
     struct hpet_timer timers[HPET_TIMERS];
     struct clock *clock;

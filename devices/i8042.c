@@ -15,8 +15,8 @@
 #define STATUS_UNLOCKED 0x10
 #define STATUS_MOUSE    0x20
 
-#define CMD_INT(port)     (1u << (port))         /* command byte: interrupt enable */
-#define CMD_DISABLE(port) (0x10u << (port))      /* clock line held */
+#define CMD_INT(port)     (1u << (port))    /* command byte: interrupt enable */
+#define CMD_DISABLE(port) (0x10u << (port)) /* clock line held */
 #define CMD_SYSTEM        0x04
 #define CMD_TRANSLATE     0x40
 
@@ -381,15 +381,9 @@ bool i8042_init(struct i8042 *k, struct bus *bus, struct irq_line irq1, struct i
 }
 
 static const struct state_field ps2_fields[] = {
-    STATE(struct ps2_port, queue),
-    STATE(struct ps2_port, head),
-    STATE(struct ps2_port, count),
-    STATE(struct ps2_port, command),
-    STATE(struct ps2_port, scan_set),
-    STATE(struct ps2_port, rate),
-    STATE(struct ps2_port, resolution),
-    STATE(struct ps2_port, enabled),
-    STATE(struct ps2_port, scaling),
+    STATE(struct ps2_port, queue),      STATE(struct ps2_port, head),     STATE(struct ps2_port, count),
+    STATE(struct ps2_port, command),    STATE(struct ps2_port, scan_set), STATE(struct ps2_port, rate),
+    STATE(struct ps2_port, resolution), STATE(struct ps2_port, enabled),  STATE(struct ps2_port, scaling),
 };
 static const struct state_desc ps2_state = STATE_DESC("ps2_port", struct ps2_port, 1, ps2_fields, NULL);
 

@@ -16,11 +16,11 @@
 struct ps2_port {
     uint8_t queue[I8042_QUEUE];
     uint8_t head, count;
-    uint8_t command;   /* a command that waits for its data byte, 0 none */
-    uint8_t scan_set;  /* keyboard: 1 to 3 */
-    uint8_t rate;      /* mouse: samples a second; keyboard: typematic byte */
+    uint8_t command;  /* a command that waits for its data byte, 0 none */
+    uint8_t scan_set; /* keyboard: 1 to 3 */
+    uint8_t rate;     /* mouse: samples a second; keyboard: typematic byte */
     uint8_t resolution;
-    bool enabled;      /* scanning / data reporting */
+    bool enabled; /* scanning / data reporting */
     bool scaling;
 };
 
@@ -34,13 +34,14 @@ struct i8042 {
     bool line[2];
     const struct power *power;
     const struct a20_line *a20;
-    struct irq_line irq[2];  /* ISA 1 and 12 */
+    struct irq_line irq[2]; /* ISA 1 and 12 */
 };
 
 bool i8042_init(struct i8042 *k, struct bus *bus, struct irq_line irq1, struct irq_line irq12,
                 const struct power *power, const struct a20_line *a20, struct error *e);
 void i8042_reset(struct i8042 *k);
-/* Bytes from the keyboard (port 0) or mouse (port 1), as the device sends them; dropped when it is disabled. */
+/* Bytes from the keyboard (port 0) or mouse (port 1), as the device sends them; dropped when it is disabled.
+ */
 void i8042_input(struct i8042 *k, unsigned port, const uint8_t *bytes, size_t n);
 extern const struct state_desc i8042_state;
 

@@ -266,7 +266,8 @@ static void counter_latch_status(struct i8254_counter *c, uint64_t now)
 {
     if (c->status_latched)
         return;
-    c->status = (uint8_t)(counter_out(c, now) << 7 | c->null_count << 6 | c->access << 4 | c->mode << 1 | c->bcd);
+    c->status =
+        (uint8_t)(counter_out(c, now) << 7 | c->null_count << 6 | c->access << 4 | c->mode << 1 | c->bcd);
     c->status_latched = true;
 }
 
@@ -375,24 +376,15 @@ bool i8254_init(struct i8254 *p, struct bus *bus, struct clock *clock, struct ir
 }
 
 static const struct state_field counter_fields[] = {
-    STATE(struct i8254_counter, mode),
-    STATE(struct i8254_counter, access),
-    STATE(struct i8254_counter, bcd),
-    STATE(struct i8254_counter, gate),
-    STATE(struct i8254_counter, loaded),
-    STATE(struct i8254_counter, null_count),
-    STATE(struct i8254_counter, write_high),
-    STATE(struct i8254_counter, read_high),
-    STATE(struct i8254_counter, latched),
-    STATE(struct i8254_counter, status_latched),
-    STATE(struct i8254_counter, pending),
-    STATE(struct i8254_counter, paused),
-    STATE(struct i8254_counter, write_low),
-    STATE(struct i8254_counter, status),
-    STATE(struct i8254_counter, latch),
-    STATE(struct i8254_counter, count),
-    STATE(struct i8254_counter, reload),
-    STATE(struct i8254_counter, start),
+    STATE(struct i8254_counter, mode),       STATE(struct i8254_counter, access),
+    STATE(struct i8254_counter, bcd),        STATE(struct i8254_counter, gate),
+    STATE(struct i8254_counter, loaded),     STATE(struct i8254_counter, null_count),
+    STATE(struct i8254_counter, write_high), STATE(struct i8254_counter, read_high),
+    STATE(struct i8254_counter, latched),    STATE(struct i8254_counter, status_latched),
+    STATE(struct i8254_counter, pending),    STATE(struct i8254_counter, paused),
+    STATE(struct i8254_counter, write_low),  STATE(struct i8254_counter, status),
+    STATE(struct i8254_counter, latch),      STATE(struct i8254_counter, count),
+    STATE(struct i8254_counter, reload),     STATE(struct i8254_counter, start),
 };
 static const struct state_desc counter_state =
     STATE_DESC("i8254_counter", struct i8254_counter, 1, counter_fields, NULL);

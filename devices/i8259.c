@@ -1,10 +1,10 @@
 /*
  * devices/i8259.c -- the pair of 8259A interrupt controllers.
  *
- * Reference: Intel 8259A data sheet; Intel ICH9 data sheet, "8259 Interrupt Controllers" (ELCR, no 8080 mode).
- * Reset state: what firmware leaves (vectors 08h and 70h, all masked), since kernels start without firmware.
- * Departure: the buffered-mode bits of ICW4 are kept and have no effect.
- * Tests: tests/unit/test_dev_i8259.c
+ * Reference: Intel 8259A data sheet; Intel ICH9 data sheet, "8259 Interrupt Controllers" (ELCR, no 8080
+ * mode). Reset state: what firmware leaves (vectors 08h and 70h, all masked), since kernels start without
+ * firmware. Departure: the buffered-mode bits of ICW4 are kept and have no effect. Tests:
+ * tests/unit/test_dev_i8259.c
  */
 #include "devices/i8259.h"
 
@@ -301,25 +301,16 @@ bool i8259_init(struct i8259 *p, struct bus *bus, const struct intr_sink *sink, 
 }
 
 static const struct state_field chip_fields[] = {
-    STATE(struct i8259_chip, irr),
-    STATE(struct i8259_chip, isr),
-    STATE(struct i8259_chip, imr),
-    STATE(struct i8259_chip, lines),
-    STATE(struct i8259_chip, elcr),
-    STATE(struct i8259_chip, icw1),
-    STATE(struct i8259_chip, icw2),
-    STATE(struct i8259_chip, icw3),
-    STATE(struct i8259_chip, icw4),
-    STATE(struct i8259_chip, init_step),
-    STATE(struct i8259_chip, priority),
-    STATE(struct i8259_chip, rotate_aeoi),
-    STATE(struct i8259_chip, special_mask),
-    STATE(struct i8259_chip, read_isr),
-    STATE(struct i8259_chip, poll),
-    STATE(struct i8259_chip, slave),
+    STATE(struct i8259_chip, irr),          STATE(struct i8259_chip, isr),
+    STATE(struct i8259_chip, imr),          STATE(struct i8259_chip, lines),
+    STATE(struct i8259_chip, elcr),         STATE(struct i8259_chip, icw1),
+    STATE(struct i8259_chip, icw2),         STATE(struct i8259_chip, icw3),
+    STATE(struct i8259_chip, icw4),         STATE(struct i8259_chip, init_step),
+    STATE(struct i8259_chip, priority),     STATE(struct i8259_chip, rotate_aeoi),
+    STATE(struct i8259_chip, special_mask), STATE(struct i8259_chip, read_isr),
+    STATE(struct i8259_chip, poll),         STATE(struct i8259_chip, slave),
 };
-static const struct state_desc chip_state =
-    STATE_DESC("i8259_chip", struct i8259_chip, 1, chip_fields, NULL);
+static const struct state_desc chip_state = STATE_DESC("i8259_chip", struct i8259_chip, 1, chip_fields, NULL);
 
 static bool i8259_after_load(void *s, struct error *e)
 {

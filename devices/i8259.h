@@ -7,21 +7,21 @@
 #include "devices/device.h"
 
 struct i8259_chip {
-    uint8_t irr;        /* requests */
-    uint8_t isr;        /* in service */
-    uint8_t imr;        /* masks */
-    uint8_t lines;      /* inputs as they are now */
-    uint8_t elcr;       /* 1: level-triggered */
-    uint8_t icw1;       /* as written; bit 0 ICW4 follows, bit 1 single */
-    uint8_t icw2;       /* vector base, low 3 bits zero */
-    uint8_t icw3;       /* cascade: master mask or slave identity */
-    uint8_t icw4;       /* bit 1 automatic EOI, bit 4 special fully nested */
-    uint8_t init_step;  /* the ICW expected next at the data port: 2, 3, 4; 0 none */
-    uint8_t priority;   /* the input that now has the highest priority */
-    bool rotate_aeoi;   /* rotate at each automatic EOI */
-    bool special_mask;  /* OCW3 */
-    bool read_isr;      /* OCW3: the command port reads ISR, else IRR */
-    bool poll;          /* OCW3: the next read is an acknowledge */
+    uint8_t irr;       /* requests */
+    uint8_t isr;       /* in service */
+    uint8_t imr;       /* masks */
+    uint8_t lines;     /* inputs as they are now */
+    uint8_t elcr;      /* 1: level-triggered */
+    uint8_t icw1;      /* as written; bit 0 ICW4 follows, bit 1 single */
+    uint8_t icw2;      /* vector base, low 3 bits zero */
+    uint8_t icw3;      /* cascade: master mask or slave identity */
+    uint8_t icw4;      /* bit 1 automatic EOI, bit 4 special fully nested */
+    uint8_t init_step; /* the ICW expected next at the data port: 2, 3, 4; 0 none */
+    uint8_t priority;  /* the input that now has the highest priority */
+    bool rotate_aeoi;  /* rotate at each automatic EOI */
+    bool special_mask; /* OCW3 */
+    bool read_isr;     /* OCW3: the command port reads ISR, else IRR */
+    bool poll;         /* OCW3: the next read is an acknowledge */
     bool slave;
 };
 

@@ -106,8 +106,8 @@ static void ioapic_put(struct ioapic *a, uint32_t value)
         return;
     unsigned n = (a->index - 0x10) / 2;
     uint64_t r = a->redir[n];
-    uint64_t wanted = a->index & 1 ? (r & 0xffffffffull) | (uint64_t)value << 32
-                                   : (r & ~0xffffffffull) | value;
+    uint64_t wanted =
+        a->index & 1 ? (r & 0xffffffffull) | (uint64_t)value << 32 : (r & ~0xffffffffull) | value;
     wanted = (wanted & REDIR_WRITABLE) | (r & REDIR_IRR);
     /* Programming a pin as edge forgets what a level was waiting for; Linux's explicit EOI relies on it. */
     if (!(wanted & REDIR_LEVEL))

@@ -75,8 +75,8 @@ void pci_map_bars(struct pci_device *d)
         bool ok = d->bars[n].kind == PCI_BAR_IO ? bus_move_pio(d->bus->bus, d->bars[n].handle, base, on)
                                                 : bus_move_mmio(d->bus->bus, d->bars[n].handle, base, on);
         if (!ok)
-            log_warn(d->bus->log, "%s: BAR %u at %#llx overlaps another device and does not answer", d->name, n,
-                     (unsigned long long)base);
+            log_warn(d->bus->log, "%s: BAR %u at %#llx overlaps another device and does not answer", d->name,
+                     n, (unsigned long long)base);
     }
 }
 
@@ -89,7 +89,8 @@ bool pci_add_bar(struct pci_device *d, unsigned n, uint64_t size, enum pci_bar_k
     *bar = (struct pci_bar){.size = size, .kind = kind, .prefetch = prefetch};
     /* A region starts enabled, so it is parked where nothing is and switched off at once. */
     if (kind == PCI_BAR_IO) {
-        bar->handle = bus_add_pio(d->bus->bus, (uint16_t)(0x10000 - size), (uint32_t)size, ops, owner, d->name, e);
+        bar->handle =
+            bus_add_pio(d->bus->bus, (uint16_t)(0x10000 - size), (uint32_t)size, ops, owner, d->name, e);
         if (bar->handle < 0)
             return false;
         bus_move_pio(d->bus->bus, bar->handle, 0, false);
@@ -162,7 +163,8 @@ bool pci_msix_enabled(const struct pci_device *d)
 
 static bool msix_masked(const struct pci_device *d, unsigned vector)
 {
-    return (cfg(d, d->msix_cap + 2u, 2) & MSIX_MASK_ALL) || (d->msix_table[4 * vector + 3] & MSIX_VECTOR_MASK);
+    return (cfg(d, d->msix_cap + 2u, 2) & MSIX_MASK_ALL) ||
+           (d->msix_table[4 * vector + 3] & MSIX_VECTOR_MASK);
 }
 
 void pci_msix_notify(struct pci_device *d, unsigned vector)
@@ -204,7 +206,8 @@ static void msix_write(void *owner, uint64_t offset, unsigned size, uint64_t val
 {
     struct pci_device *d = owner;
     if ((size != 4 && size != 8) || (offset & (size - 1)) || offset + size > 16ull * d->msix_count)
-        return; /* the specification knows aligned 32-bit and 64-bit accesses only; pending bits are read-only */
+        return; /* the specification knows aligned 32-bit and 64-bit accesses only; pending bits are read-only
+                 */
     for (unsigned i = 0; i < size / 4; i++) {
         unsigned word = (unsigned)offset / 4 + i;
         uint32_t v = (uint32_t)(value >> 32 * i);
@@ -287,8 +290,9 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, unsigned offset, unsigne
         d->config_written(d->owner, offset, size);
 }
 
-bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, const char *name, uint16_t vendor,
-                     uint16_t device, uint32_t class_code, uint8_t revision, uint8_t pin, struct error *e)
+bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, const char *name,
+                     uint16_t vendor, uint16_t device, uint32_t class_code, uint8_t revision, uint8_t pin,
+                     struct error *e)
 {
     if (b->devices[devfn])
         return error_set(e, "%s: PCI slot %u.%u is taken by %s", name, devfn >> 3, devfn & 7,
@@ -305,7 +309,8 @@ bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, con
     d->config[PCI_CLASS + 2] = (uint8_t)(class_code >> 16);
     d->config[PCI_INTERRUPT_PIN] = pin;
     store_le(&d->writable[PCI_COMMAND],
-             PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | BIT(6) | BIT(8) | PCI_COMMAND_INTX_DISABLE,
+             PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | BIT(6) | BIT(8) |
+                 PCI_COMMAND_INTX_DISABLE,
              2);
     d->writable[0x0c] = 0xff; /* cache line size */
     d->writable[PCI_INTERRUPT_LINE] = 0xff;
@@ -340,7 +345,8 @@ void pci_device_reset(struct pci_device *d)
 static bool pci_device_after_load(void *s, struct error *e)
 {
     struct pci_device *d = s;
-    /* What software cannot change must be what this machine was made with, or it is another machine's file. */
+    /* What software cannot change must be what this machine was made with, or it is another machine's file.
+     */
     for (unsigned i = 0; i < 256; i++) {
         uint8_t fixed = (uint8_t)~d->writable[i];
         if (i == PCI_STATUS || d->config_read || (d->msi_cap && i == d->msi_cap + 20u))

@@ -1,9 +1,9 @@
 /*
  * devices/pci.h -- PCI: bus 0, its devices' configuration space, BARs, INTx, MSI and MSI-X.
  *
- * A device embeds a struct pci_device, fills in its header with pci_device_init(), adds BARs and capabilities,
- * and then raises interrupts with pci_set_intx() or pci_msix_notify(). The bus is reached by CF8h/CFCh and by
- * ECAM (one MB a bus; only bus 0 has devices).
+ * A device embeds a struct pci_device, fills in its header with pci_device_init(), adds BARs and
+ * capabilities, and then raises interrupts with pci_set_intx() or pci_msix_notify(). The bus is reached by
+ * CF8h/CFCh and by ECAM (one MB a bus; only bus 0 has devices).
  */
 #ifndef DEVICES_PCI_H
 #define DEVICES_PCI_H
@@ -56,7 +56,7 @@ struct pci_bar {
     uint64_t size; /* power of two; 0 none */
     uint8_t kind;  /* enum pci_bar_kind */
     bool prefetch;
-    int handle;    /* region on the bus */
+    int handle; /* region on the bus */
 };
 
 struct pci_bus;
@@ -64,8 +64,8 @@ struct pci_bus;
 struct pci_device {
     uint8_t config[256];
     uint32_t msix_table[PCI_MSIX_MAX * 4]; /* address, address high, data, control (bit 0 masked) */
-    uint32_t msix_pending;                /* bit a vector */
-    bool intx;                            /* the function asks for its INTx line */
+    uint32_t msix_pending;                 /* bit a vector */
+    bool intx;                             /* the function asks for its INTx line */
     /* What follows is made at creation and does not change. */
     uint8_t writable[256];
     uint8_t reset_config[256];
@@ -84,10 +84,10 @@ struct pci_device {
 };
 
 struct pci_bus {
-    uint32_t address;      /* CF8h */
-    uint8_t pirq[8];       /* PIRQA to H routing: bit 7 off, low 4 bits ISA line; a view of the ISA bridge */
-    uint8_t ioapic_lines;  /* INTA to D as last set */
-    uint16_t pic_lines;    /* ISA lines as last set by INTx */
+    uint32_t address;     /* CF8h */
+    uint8_t pirq[8];      /* PIRQA to H routing: bit 7 off, low 4 bits ISA line; a view of the ISA bridge */
+    uint8_t ioapic_lines; /* INTA to D as last set */
+    uint16_t pic_lines;   /* ISA lines as last set by INTx */
     struct pci_device *devices[256]; /* by devfn */
     struct bus *bus;
     const struct intr_sink *sink;
@@ -114,8 +114,9 @@ void pci_config_write(struct pci_bus *b, uint8_t devfn, unsigned offset, unsigne
 /* -- For devices ---------------------------------------------------------------------------------------- */
 
 /* class_code is class << 16 | subclass << 8 | interface; pin 1 to 4 is INTA to INTD, 0 none. */
-bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, const char *name, uint16_t vendor,
-                     uint16_t device, uint32_t class_code, uint8_t revision, uint8_t pin, struct error *e);
+bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, const char *name,
+                     uint16_t vendor, uint16_t device, uint32_t class_code, uint8_t revision, uint8_t pin,
+                     struct error *e);
 void pci_set_subsystem(struct pci_device *d, uint16_t vendor, uint16_t id);
 bool pci_add_bar(struct pci_device *d, unsigned n, uint64_t size, enum pci_bar_kind kind, bool prefetch,
                  const struct bus_ops *ops, void *owner, struct error *e);

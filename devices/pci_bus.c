@@ -1,10 +1,10 @@
 /*
- * devices/pci_bus.c -- PCI bus 0: CF8h/CFCh, ECAM, host bridge, ISA bridge, INTx routing, and what firmware assigns.
+ * devices/pci_bus.c -- PCI bus 0: CF8h/CFCh, ECAM, host bridge, ISA bridge, INTx routing, and what firmware
+ * assigns.
  *
- * Reference: PCI Local Bus specification 3.0; PCI Firmware specification (ECAM); Intel ICH9 data sheet (PIRQ routing).
- * INTx of slot s, pin p (INTA = 0) is line (s + p) mod 4: IOAPIC pin 16 + line, and by PIRQA..D an ISA line of the
- * 8259. The DSDT's _PRT says the same.
- * Tests: tests/unit/test_dev_pci.c
+ * Reference: PCI Local Bus specification 3.0; PCI Firmware specification (ECAM); Intel ICH9 data sheet (PIRQ
+ * routing). INTx of slot s, pin p (INTA = 0) is line (s + p) mod 4: IOAPIC pin 16 + line, and by PIRQA..D an
+ * ISA line of the 8259. The DSDT's _PRT says the same. Tests: tests/unit/test_dev_pci.c
  */
 #include "devices/pci.h"
 
@@ -128,7 +128,8 @@ static void isa_written(void *owner, unsigned offset, unsigned size)
 
 static bool bridges_init(struct pci_bus *b, struct error *e)
 {
-    if (!pci_device_init(&b->host, b, PCI_DEVFN(0, 0), "pci host bridge", 0x8086, 0x29c0, 0x060000, 2, 0, e) ||
+    if (!pci_device_init(&b->host, b, PCI_DEVFN(0, 0), "pci host bridge", 0x8086, 0x29c0, 0x060000, 2, 0,
+                         e) ||
         !pci_device_init(&b->isa, b, PCI_DEVFN(31, 0), "isa bridge", 0x8086, 0x2918, 0x060100, 2, 0, e))
         return false;
     pci_set_subsystem(&b->host, 0x1af4, 0x1100);

@@ -30,7 +30,8 @@ struct portcf9 {
     uint8_t value;
     const struct power *power;
 };
-/* It lies within CF8h's four ports, so the PCI bus passes byte accesses on and it has no region of its own. */
+/* It lies within CF8h's four ports, so the PCI bus passes byte accesses on and it has no region of its own.
+ */
 void portcf9_init(struct portcf9 *p, const struct power *power);
 uint8_t portcf9_read(const struct portcf9 *p);
 void portcf9_write(struct portcf9 *p, uint8_t value);

@@ -3,8 +3,8 @@
  *
  * Reference: Motorola MC146818A data sheet; Intel ICH9 data sheet, "Real Time Clock". The time is a view of
  * virtual time from a start given at creation. The update takes no time: UIP shows in the 244 microseconds
- * before it. Flags that nobody waits for are worked out when register C is read, so an idle clock has no timer.
- * Tests: tests/unit/test_dev_rtc.c
+ * before it. Flags that nobody waits for are worked out when register C is read, so an idle clock has no
+ * timer. Tests: tests/unit/test_dev_rtc.c
  */
 #include "devices/rtc.h"
 
@@ -30,17 +30,17 @@ enum {
     REG_CENTURY = 0x32,
 };
 
-#define A_UIP 0x80
-#define B_SET 0x80
-#define B_PIE 0x40
-#define B_AIE 0x20
-#define B_UIE 0x10
-#define B_DM  0x04 /* binary */
-#define B_24H 0x02
+#define A_UIP  0x80
+#define B_SET  0x80
+#define B_PIE  0x40
+#define B_AIE  0x20
+#define B_UIE  0x10
+#define B_DM   0x04 /* binary */
+#define B_24H  0x02
 #define C_IRQF 0x80
-#define C_PF  0x40
-#define C_AF  0x20
-#define C_UF  0x10
+#define C_PF   0x40
+#define C_AF   0x20
+#define C_UF   0x10
 
 /* -- Calendar ------------------------------------------------------------------------------------------- */
 

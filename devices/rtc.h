@@ -7,11 +7,11 @@
 #include "devices/device.h"
 
 struct rtc {
-    uint8_t cmos[256];     /* memory; the time registers count only while SET stops the clock */
-    uint8_t index[2];      /* ports 70h and 72h */
-    bool nmi_disabled;     /* port 70h bit 7 */
-    int64_t seconds;       /* since 1970, of the second that began at tick `origin` */
-    uint64_t origin;       /* tick at which a second began: the phase of the divider */
+    uint8_t cmos[256];       /* memory; the time registers count only while SET stops the clock */
+    uint8_t index[2];        /* ports 70h and 72h */
+    bool nmi_disabled;       /* port 70h bit 7 */
+    int64_t seconds;         /* since 1970, of the second that began at tick `origin` */
+    uint64_t origin;         /* tick at which a second began: the phase of the divider */
     uint64_t checked_second; /* whole seconds since origin up to which UF and AF have been looked at */
     uint64_t checked_period; /* the same for PF, in 32.768 kHz clocks */
     bool line;

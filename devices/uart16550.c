@@ -3,9 +3,9 @@
  *
  * Reference: National Semiconductor PC16550D data sheet.
  * The transmitter takes no time: a byte written is out at once and the holding register is empty again, so a
- * polling guest spends no instructions in waiting. Interrupts come in the data sheet's order and are cleared by
- * the accesses it names. The receiver's time-out is four character times at the programmed divisor.
- * Tests: tests/unit/test_dev_uart16550.c
+ * polling guest spends no instructions in waiting. Interrupts come in the data sheet's order and are cleared
+ * by the accesses it names. The receiver's time-out is four character times at the programmed divisor. Tests:
+ * tests/unit/test_dev_uart16550.c
  */
 #include "devices/uart16550.h"
 
@@ -13,35 +13,35 @@
 
 #define UART_HZ 1843200ull /* 16 clocks a bit at divisor 1 */
 
-#define IER_RX     0x01
-#define IER_THRE   0x02
-#define IER_LINE   0x04
-#define IER_MODEM  0x08
-#define IIR_NONE   0x01
-#define IIR_MODEM  0x00
-#define IIR_THRE   0x02
-#define IIR_RX     0x04
-#define IIR_LINE   0x06
-#define IIR_TIMEOUT 0x0c
-#define IIR_FIFO   0xc0
-#define FCR_ENABLE 0x01
-#define FCR_RX     0x02
-#define LCR_DLAB   0x80
-#define MCR_DTR    0x01
-#define MCR_RTS    0x02
-#define MCR_OUT1   0x04
-#define MCR_OUT2   0x08
-#define MCR_LOOP   0x10
-#define LSR_DR     0x01
-#define LSR_OE     0x02
-#define LSR_BI     0x10
-#define LSR_THRE   0x20
-#define LSR_TEMT   0x40
+#define IER_RX         0x01
+#define IER_THRE       0x02
+#define IER_LINE       0x04
+#define IER_MODEM      0x08
+#define IIR_NONE       0x01
+#define IIR_MODEM      0x00
+#define IIR_THRE       0x02
+#define IIR_RX         0x04
+#define IIR_LINE       0x06
+#define IIR_TIMEOUT    0x0c
+#define IIR_FIFO       0xc0
+#define FCR_ENABLE     0x01
+#define FCR_RX         0x02
+#define LCR_DLAB       0x80
+#define MCR_DTR        0x01
+#define MCR_RTS        0x02
+#define MCR_OUT1       0x04
+#define MCR_OUT2       0x08
+#define MCR_LOOP       0x10
+#define LSR_DR         0x01
+#define LSR_OE         0x02
+#define LSR_BI         0x10
+#define LSR_THRE       0x20
+#define LSR_TEMT       0x40
 #define LSR_FIFO_ERROR 0x80
-#define MSR_CTS    0x10
-#define MSR_DSR    0x20
-#define MSR_RI     0x40
-#define MSR_DCD    0x80
+#define MSR_CTS        0x10
+#define MSR_DSR        0x20
+#define MSR_RI         0x40
+#define MSR_DCD        0x80
 
 static size_t uart_capacity(const struct uart *u)
 {
@@ -301,7 +301,7 @@ void uart_reset(struct uart *u)
 {
     u->ier = u->fcr = u->lcr = u->mcr = u->lsr_errors = u->msr_delta = u->scr = 0;
     u->msr_lines = MSR_CTS | MSR_DSR | MSR_DCD; /* somebody listens */
-    u->divisor = 12; /* 9600 baud, as firmware leaves it */
+    u->divisor = 12;                            /* 9600 baud, as firmware leaves it */
     u->thre_pending = u->timeout_pending = false;
     u->rx_head = u->rx_count = 0;
     memset(u->rx, 0, sizeof(u->rx));

@@ -10,20 +10,20 @@
 #define UART_FIFO_SIZE 16u
 
 struct uart {
-    uint8_t ier;          /* bits 0..3 */
-    uint8_t fcr;          /* bit 0 FIFOs on, bits 7..6 trigger level */
+    uint8_t ier; /* bits 0..3 */
+    uint8_t fcr; /* bit 0 FIFOs on, bits 7..6 trigger level */
     uint8_t lcr;
-    uint8_t mcr;          /* bits 0..4 */
-    uint8_t lsr_errors;   /* overrun, parity, framing, break: bits 1..4, cleared by a read of LSR */
-    uint8_t msr_delta;    /* bits 0..3, cleared by a read of MSR */
-    uint8_t msr_lines;    /* bits 4..7 as the other side drives them */
+    uint8_t mcr;        /* bits 0..4 */
+    uint8_t lsr_errors; /* overrun, parity, framing, break: bits 1..4, cleared by a read of LSR */
+    uint8_t msr_delta;  /* bits 0..3, cleared by a read of MSR */
+    uint8_t msr_lines;  /* bits 4..7 as the other side drives them */
     uint8_t scr;
     uint16_t divisor;
     bool thre_pending;    /* the "transmitter empty" interrupt waits */
     bool timeout_pending; /* bytes wait below the trigger level for four character times */
     bool line;
     uint8_t rx[UART_FIFO_SIZE];
-    uint8_t rx_head;      /* index of the oldest byte */
+    uint8_t rx_head; /* index of the oldest byte */
     uint8_t rx_count;
     uint64_t tx_bytes, rx_bytes; /* totals, for --stats */
     struct timer timeout;

@@ -2,9 +2,8 @@
  * devices/virtio_blk.c -- virtio block device.
  *
  * Reference: Virtual I/O Device (VIRTIO) 1.2, "Block Device".
- * A kick arms a timer; when it expires all waiting requests are done, so the guest sees a fixed latency and there
- * is never a request in flight that a snapshot would have to hold.
- * Tests: tests/unit/test_dev_virtio.c
+ * A kick arms a timer; when it expires all waiting requests are done, so the guest sees a fixed latency and
+ * there is never a request in flight that a snapshot would have to hold. Tests: tests/unit/test_dev_virtio.c
  */
 #include "devices/virtio_blk.h"
 
@@ -197,8 +196,8 @@ bool virtio_blk_init(struct virtio_blk *b, struct pci_bus *bus, uint8_t devfn, s
     memcpy(b->serial, serial ? serial : "", MIN(length, sizeof(b->serial)));
     clock_add_timer(clock, &b->timer, "virtio-blk", blk_expire, b);
     return virtio_pci_init(&b->virtio, &blk_class, bus, devfn,
-                           F_SEG_MAX | F_BLK_SIZE | F_FLUSH | (disk->read_only ? F_RO : 0), b->config, b, phys,
-                           log, e);
+                           F_SEG_MAX | F_BLK_SIZE | F_FLUSH | (disk->read_only ? F_RO : 0), b->config, b,
+                           phys, log, e);
 }
 
 static bool virtio_blk_after_load(void *s, struct error *e)

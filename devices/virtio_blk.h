@@ -8,17 +8,17 @@
 #include "devices/virtio_pci.h"
 
 #define VIRTIO_BLK_CONFIG_LENGTH 60u
-#define VIRTIO_BLK_LATENCY       20000u    /* ticks from a kick to its completions */
+#define VIRTIO_BLK_LATENCY       20000u      /* ticks from a kick to its completions */
 #define VIRTIO_BLK_REQUEST_MAX   (32u << 20) /* bytes of data in one request */
 #define VIRTIO_BLK_SEG_MAX       126u
 
 struct virtio_blk {
     struct virtio_pci virtio;
     uint64_t reads, writes, flushes, errors; /* totals, for --stats */
-    struct timer timer;  /* the next completion */
+    struct timer timer;                      /* the next completion */
     /* What follows is made at creation and does not change. */
     uint8_t config[VIRTIO_BLK_CONFIG_LENGTH];
-    char serial[20];     /* VIRTIO_BLK_T_GET_ID */
+    char serial[20]; /* VIRTIO_BLK_T_GET_ID */
     struct clock *clock;
     const struct blockdev *disk;
     struct virtq_chain chain; /* the request in hand, empty between timers */

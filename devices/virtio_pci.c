@@ -1,9 +1,8 @@
 /*
  * devices/virtio_pci.c -- the PCI transport of virtio 1.x devices.
  *
- * Reference: Virtual I/O Device (VIRTIO) 1.2, "Virtio Over PCI Bus". There is no legacy interface, so the device
- * identity is the non-transitional one (1040H + type).
- * Tests: tests/unit/test_dev_virtio.c
+ * Reference: Virtual I/O Device (VIRTIO) 1.2, "Virtio Over PCI Bus". There is no legacy interface, so the
+ * device identity is the non-transitional one (1040H + type). Tests: tests/unit/test_dev_virtio.c
  */
 #include "devices/virtio_pci.h"
 
@@ -18,23 +17,23 @@
 #define NOTIFY_STEP 4u
 
 enum { /* common configuration */
-    COMMON_DEVICE_FEATURE_SELECT = 0x00,
-    COMMON_DEVICE_FEATURE = 0x04,
-    COMMON_DRIVER_FEATURE_SELECT = 0x08,
-    COMMON_DRIVER_FEATURE = 0x0c,
-    COMMON_CONFIG_VECTOR = 0x10,
-    COMMON_NUM_QUEUES = 0x12,
-    COMMON_STATUS = 0x14,
-    COMMON_GENERATION = 0x15,
-    COMMON_QUEUE_SELECT = 0x16,
-    COMMON_QUEUE_SIZE = 0x18,
-    COMMON_QUEUE_VECTOR = 0x1a,
-    COMMON_QUEUE_ENABLE = 0x1c,
-    COMMON_QUEUE_NOTIFY_OFF = 0x1e,
-    COMMON_QUEUE_DESC = 0x20,
-    COMMON_QUEUE_DRIVER = 0x28,
-    COMMON_QUEUE_DEVICE = 0x30,
-    COMMON_LENGTH = 0x38,
+       COMMON_DEVICE_FEATURE_SELECT = 0x00,
+       COMMON_DEVICE_FEATURE = 0x04,
+       COMMON_DRIVER_FEATURE_SELECT = 0x08,
+       COMMON_DRIVER_FEATURE = 0x0c,
+       COMMON_CONFIG_VECTOR = 0x10,
+       COMMON_NUM_QUEUES = 0x12,
+       COMMON_STATUS = 0x14,
+       COMMON_GENERATION = 0x15,
+       COMMON_QUEUE_SELECT = 0x16,
+       COMMON_QUEUE_SIZE = 0x18,
+       COMMON_QUEUE_VECTOR = 0x1a,
+       COMMON_QUEUE_ENABLE = 0x1c,
+       COMMON_QUEUE_NOTIFY_OFF = 0x1e,
+       COMMON_QUEUE_DESC = 0x20,
+       COMMON_QUEUE_DRIVER = 0x28,
+       COMMON_QUEUE_DEVICE = 0x30,
+       COMMON_LENGTH = 0x38,
 };
 
 enum { CAP_COMMON = 1, CAP_NOTIFY, CAP_ISR, CAP_DEVICE, CAP_PCI_CFG };
@@ -66,7 +65,8 @@ bool virtio_running(const struct virtio_pci *v)
 void virtio_broken(struct virtio_pci *v, unsigned queue, const char *what)
 {
     if (!v->said_broken)
-        log_warn(v->log, "%s: queue %u is broken: %s; the device waits for a reset", v->class->name, queue, what);
+        log_warn(v->log, "%s: queue %u is broken: %s; the device waits for a reset", v->class->name, queue,
+                 what);
     v->said_broken = true;
     v->status |= VIRTIO_STATUS_NEEDS_RESET;
     if (v->status & VIRTIO_STATUS_DRIVER_OK)
@@ -204,7 +204,9 @@ static void common_write_register(struct virtio_pci *v, unsigned reg, uint32_t v
     default:
         if (!set_up || reg < COMMON_QUEUE_DESC || reg >= COMMON_LENGTH)
             break;
-        set_half(reg < COMMON_QUEUE_DRIVER ? &q->desc : reg < COMMON_QUEUE_DEVICE ? &q->avail : &q->used,
+        set_half(reg < COMMON_QUEUE_DRIVER   ? &q->desc
+                 : reg < COMMON_QUEUE_DEVICE ? &q->avail
+                                             : &q->used,
                  reg >> 2 & 1, value);
     }
 }
@@ -307,9 +309,9 @@ static uint8_t add_capability(struct virtio_pci *v, uint8_t type, uint8_t length
     return cap;
 }
 
-bool virtio_pci_init(struct virtio_pci *v, const struct virtio_class *class, struct pci_bus *bus, uint8_t devfn,
-                     uint64_t features, const uint8_t *config, void *owner, struct phys *phys, struct log *log,
-                     struct error *e)
+bool virtio_pci_init(struct virtio_pci *v, const struct virtio_class *class, struct pci_bus *bus,
+                     uint8_t devfn, uint64_t features, const uint8_t *config, void *owner, struct phys *phys,
+                     struct log *log, struct error *e)
 {
     static const struct bus_ops ops = {virtio_read, virtio_write, 4};
     struct pci_device *d = &v->pci;

@@ -26,7 +26,7 @@
 /* What a kind of device is; constant. */
 struct virtio_class {
     const char *name;
-    uint16_t id;           /* virtio device type: 2 block */
+    uint16_t id; /* virtio device type: 2 block */
     uint32_t pci_class;
     uint8_t queue_count;
     uint16_t config_length; /* bytes of device configuration */
@@ -37,9 +37,9 @@ struct virtio_class {
 struct virtio_pci {
     struct pci_device pci;
     uint8_t status;
-    uint8_t isr;               /* bit 0 queue, bit 1 configuration change */
+    uint8_t isr; /* bit 0 queue, bit 1 configuration change */
     uint8_t config_generation;
-    bool said_broken;          /* one log line for each reset */
+    bool said_broken; /* one log line for each reset */
     uint16_t config_vector;
     uint16_t queue_select;
     uint32_t device_feature_select, driver_feature_select;
@@ -47,17 +47,17 @@ struct virtio_pci {
     struct virtq queues[VIRTIO_QUEUES_MAX];
     /* What follows is made at creation and does not change. */
     uint64_t device_features;
-    uint8_t cfg_cap;           /* offset of the configuration-access capability */
+    uint8_t cfg_cap; /* offset of the configuration-access capability */
     const struct virtio_class *class;
-    const uint8_t *config;     /* device configuration */
+    const uint8_t *config; /* device configuration */
     void *owner;
     struct phys *phys;
     struct log *log;
 };
 
-bool virtio_pci_init(struct virtio_pci *v, const struct virtio_class *class, struct pci_bus *bus, uint8_t devfn,
-                     uint64_t features, const uint8_t *config, void *owner, struct phys *phys, struct log *log,
-                     struct error *e);
+bool virtio_pci_init(struct virtio_pci *v, const struct virtio_class *class, struct pci_bus *bus,
+                     uint8_t devfn, uint64_t features, const uint8_t *config, void *owner, struct phys *phys,
+                     struct log *log, struct error *e);
 void virtio_pci_reset(struct virtio_pci *v);
 /* The driver is ready, the device may use memory and nothing is broken. */
 bool virtio_running(const struct virtio_pci *v);

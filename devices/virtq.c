@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-#define DESC_NEXT     1u
-#define DESC_WRITE    2u
-#define DESC_INDIRECT 4u
+#define DESC_NEXT          1u
+#define DESC_WRITE         2u
+#define DESC_INDIRECT      4u
 #define AVAIL_NO_INTERRUPT 1u
 
 struct descriptor {
@@ -51,7 +51,8 @@ static bool chain_walk(const struct virtq *q, struct phys *phys, bool indirect, 
     for (;;) {
         const uint8_t *p = phys_ram(phys, table + 16ull * i, 16);
         if (!p)
-            return error_set(e, "descriptor %u at %#llx is not in RAM", i, (unsigned long long)table + 16ull * i);
+            return error_set(e, "descriptor %u at %#llx is not in RAM", i,
+                             (unsigned long long)table + 16ull * i);
         struct descriptor d = {load_le(p, 8), (uint32_t)load_le(p + 8, 4), (uint16_t)load_le(p + 12, 2),
                                (uint16_t)load_le(p + 14, 2)};
         if (++steps > entries)
@@ -70,7 +71,8 @@ static bool chain_walk(const struct virtq *q, struct phys *phys, bool indirect, 
         if (!(d.flags & DESC_WRITE) && c->readable != c->count)
             return error_set(e, "descriptor %u is readable and follows a writable one", i);
         if (d.length && !phys_ram(phys, d.addr, d.length))
-            return error_set(e, "buffer %#llx of %u bytes is not in RAM", (unsigned long long)d.addr, d.length);
+            return error_set(e, "buffer %#llx of %u bytes is not in RAM", (unsigned long long)d.addr,
+                             d.length);
         if (c->count == VIRTQ_CHAIN_MAX)
             return error_set(e, "the chain of descriptor %u is longer than %u", c->head, VIRTQ_CHAIN_MAX);
         chain_add(c, &d);

@@ -22,7 +22,7 @@ struct virtq {
     uint16_t vector;     /* MSI-X vector or VIRTQ_NO_VECTOR */
     uint16_t last_avail; /* next entry of the available ring to take */
     uint16_t used_index;
-    uint16_t signalled;  /* used_index at the last interrupt */
+    uint16_t signalled; /* used_index at the last interrupt */
     bool enabled;
     bool signalled_valid;
     uint64_t desc, avail, used; /* guest-physical */
@@ -55,7 +55,8 @@ void virtq_ask_kick(struct virtq *q, struct phys *phys);
 bool virtq_wants_interrupt(struct virtq *q, struct phys *phys, bool event_idx);
 /* Copies n bytes at an offset of the readable or to the writable part; false beyond its end. */
 bool virtq_read(const struct virtq_chain *c, struct phys *phys, uint64_t offset, void *buf, uint64_t n);
-bool virtq_write(const struct virtq_chain *c, struct phys *phys, uint64_t offset, const void *buf, uint64_t n);
+bool virtq_write(const struct virtq_chain *c, struct phys *phys, uint64_t offset, const void *buf,
+                 uint64_t n);
 extern const struct state_desc virtq_state;
 
 #endif

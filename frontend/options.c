@@ -102,10 +102,8 @@ static bool option_smp(struct options *o, const char *name, const char *value, s
 
 static bool option_cpu(struct options *o, const char *name, const char *value, struct error *e)
 {
-    struct error inner;
-    if (!cpu_model_parse(&o->model, value, &inner))
-        return error_set(e, "%s %s: %s", name, value, inner.message);
-    return true;
+    (void)name; /* the message names it */
+    return cpu_model_parse(&o->model, value, e);
 }
 
 #define TEXT_OPTION(handler, member)                                                                         \

@@ -17,6 +17,22 @@
 /* -- Decoding
  * ------------------------------------------------------------------------------------------------ */
 
+/*
+ * SDM 2A, "Addressing-Mode Encoding of ModR/M and SIB Bytes": with ModRM.mod 0 and SIB.base 5 there is a displacement and
+ * no base, whatever REX.B says. Zydis 4.0 takes R13D when REX.B is 1 and the address size is 32.
+ */
+static void correct_base(const ZydisDecodedInstruction *zi, ZydisDecodedOperand *op)
+{
+    if (zi->raw.sib.offset == 0 || zi->raw.sib.base != 5 || zi->raw.modrm.mod != 0)
+        return;
+    for (unsigned i = 0; i < zi->operand_count; i++)
+        if (op[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM && op[i].mem.base == ZYDIS_REGISTER_R13D) {
+            op[i].mem.base = ZYDIS_REGISTER_NONE;
+            op[i].mem.disp.has_displacement = ZYAN_TRUE;
+            op[i].mem.disp.value = zi->raw.disp.value;
+        }
+}
+
 static ZyanStatus decode(uint32_t key, const uint8_t *bytes, unsigned length, ZydisDecodedInstruction *zi,
                          ZydisDecodedOperand *op)
 {
@@ -38,7 +54,10 @@ static ZyanStatus decode(uint32_t key, const uint8_t *bytes, unsigned length, Zy
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
     ZydisDecoderEnableMode(&decoder, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
-    return ZydisDecoderDecodeFull(&decoder, bytes, length, zi, op);
+    ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes, length, zi, op);
+    if (ZYAN_SUCCESS(status) && zi->address_width == 32)
+        correct_base(zi, op);
+    return status;
 }
 
 bool insn_decode(uint32_t key, const uint8_t *bytes, unsigned length, ZydisDecodedInstruction *zi,

@@ -1,5 +1,6 @@
 /*
- * smp.c -- several processors: INIT and SIPI, IPIs, destinations, locked instructions. SDM 3A chapters 8 and 10.
+ * smp.c -- several processors: INIT and SIPI, IPIs, destinations, locked instructions. SDM 3A chapters 8
+ * and 10.
  */
 #include "guest.h"
 
@@ -7,7 +8,8 @@ static volatile uint32_t ap_id, ap_go, ap_taken[256], ap_bsp, ap_nmi, ap_mode_ok
 static volatile uint64_t counter;
 enum { VECTOR_IPI = 0x50, VECTOR_LOW = 0x60, ADDS = 20000 };
 
-static bool ipi_handler(struct trap_frame *f) {
+static bool ipi_handler(struct trap_frame *f)
+{
     unsigned id = lapic_read(LAPIC_ID) >> 24;
     __atomic_fetch_add(&ap_taken[id], 1, __ATOMIC_SEQ_CST);
     (void)f;
@@ -15,19 +17,22 @@ static bool ipi_handler(struct trap_frame *f) {
     return true;
 }
 
-static bool nmi_handler(struct trap_frame *f) {
+static bool nmi_handler(struct trap_frame *f)
+{
     (void)f;
     ap_nmi++;
     return true;
 }
 
-static void add_many(void) {
+static void add_many(void)
+{
     for (int i = 0; i < ADDS; i++) {
         asm volatile("lock incq %0" : "+m"(counter)::"memory");
     }
 }
 
-static void ap_run(unsigned id) {
+static void ap_run(unsigned id)
+{
     ap_id = id;
     ap_bsp = rdmsr(IA32_APIC_BASE) >> 8 & 1;
     ap_mode_ok = (read_cr0() & CR0_PG) && (rdmsr(IA32_EFER) & EFER_LMA);
@@ -44,20 +49,26 @@ static void ap_run(unsigned id) {
     }
 }
 
-static void ap_run_again(unsigned id) {
+static void ap_run_again(unsigned id)
+{
     ap_init_seen = id + 1;
     for (;;) {
         asm volatile("cli; hlt");
     }
 }
 
-static bool taken(unsigned id, uint32_t want) { return wait_for(&ap_taken[id], want); }
+static bool taken(unsigned id, uint32_t want)
+{
+    return wait_for(&ap_taken[id], want);
+}
 
-void guest_main(void) {
+void guest_main(void)
+{
     const char *rule = "SDM 3A 8.4 Multiple-Processor Initialization";
     lapic_enable();
     unsigned bsp = lapic_read(LAPIC_ID) >> 24;
-    report("bsp-flag", "SDM 3A 8.4.1 BSP flag in IA32_APIC_BASE", rdmsr(IA32_APIC_BASE) >> 8 & 1, "%lx", rdmsr(IA32_APIC_BASE));
+    report("bsp-flag", "SDM 3A 8.4.1 BSP flag in IA32_APIC_BASE", rdmsr(IA32_APIC_BASE) >> 8 & 1, "%lx",
+           rdmsr(IA32_APIC_BASE));
     check_equal("cpuid-apic-id", "SDM 2 CPUID.1:EBX[31:24] initial APIC ID", cpuid(1, 0).ebx >> 24, bsp);
     trap_handlers[VECTOR_IPI] = ipi_handler;
     trap_handlers[VECTOR_LOW] = ipi_handler;
@@ -74,7 +85,8 @@ void guest_main(void) {
     lapic_write(LAPIC_LDR, 1u << 24);
     lapic_icr(1, 0x800 | VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
-    report("self-logical-flat", "SDM 3A 10.6.2.2 Logical Destination Mode, flat", taken(bsp, 3), "%u", ap_taken[bsp]);
+    report("self-logical-flat", "SDM 3A 10.6.2.2 Logical Destination Mode, flat", taken(bsp, 3), "%u",
+           ap_taken[bsp]);
     lapic_icr(2, 0x800 | VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
     check_equal("self-logical-other", "SDM 3A 10.6.2.2: no bit in common, no interrupt", ap_taken[bsp], 3);
@@ -82,7 +94,8 @@ void guest_main(void) {
     lapic_write(LAPIC_LDR, 0x21u << 24); /* cluster 2, member 0 */
     lapic_icr(0x21, 0x800 | VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
-    report("self-logical-cluster", "SDM 3A 10.6.2.2 Logical Destination Mode, cluster", taken(bsp, 4), "%u", ap_taken[bsp]);
+    report("self-logical-cluster", "SDM 3A 10.6.2.2 Logical Destination Mode, cluster", taken(bsp, 4), "%u",
+           ap_taken[bsp]);
     lapic_icr(0x31, 0x800 | VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
     check_equal("self-logical-other-cluster", "SDM 3A 10.6.2.2", ap_taken[bsp], 4);
@@ -95,12 +108,14 @@ void guest_main(void) {
     for (int i = 0; i < 1000; i++) {
         cpu_relax();
     }
-    report("irr", "SDM 3A 10.8.4 IRR: pending vectors", (lapic_read(LAPIC_IRR + 0x20) & 1 << 16) && (lapic_read(LAPIC_IRR + 0x30) & 1), "%x %x", lapic_read(LAPIC_IRR + 0x20),
-           lapic_read(LAPIC_IRR + 0x30));
+    report("irr", "SDM 3A 10.8.4 IRR: pending vectors",
+           (lapic_read(LAPIC_IRR + 0x20) & 1 << 16) && (lapic_read(LAPIC_IRR + 0x30) & 1), "%x %x",
+           lapic_read(LAPIC_IRR + 0x20), lapic_read(LAPIC_IRR + 0x30));
     check_equal("ppr", "SDM 3A 10.8.3.1 PPR follows TPR", lapic_read(LAPIC_PPR), 0xf0);
     lapic_write(LAPIC_TPR, 0x50);
     asm volatile("sti; nop; nop; cli" ::: "memory");
-    report("tpr-class", "SDM 3A 10.8.3.1: only classes above TPR[7:4]", ap_taken[bsp] == 5 && (lapic_read(LAPIC_IRR + 0x20) & 1 << 16), "%u", ap_taken[bsp]);
+    report("tpr-class", "SDM 3A 10.8.3.1: only classes above TPR[7:4]",
+           ap_taken[bsp] == 5 && (lapic_read(LAPIC_IRR + 0x20) & 1 << 16), "%u", ap_taken[bsp]);
     lapic_write(LAPIC_TPR, 0);
     asm volatile("sti; nop; nop; cli" ::: "memory");
     check_equal("tpr-lowered", "SDM 3A 10.8.3.1", ap_taken[bsp], 6);
@@ -108,7 +123,8 @@ void guest_main(void) {
         lapic_write(LAPIC_ESR, 0);
         lapic_write(LAPIC_ICR, 0x40000 | 5);
         lapic_write(LAPIC_ESR, 0);
-        report("illegal-vector", "SDM 3A 10.5.3 ESR: send illegal vector", lapic_read(LAPIC_ESR) & 1 << 5, "%x", lapic_read(LAPIC_ESR));
+        report("illegal-vector", "SDM 3A 10.5.3 ESR: send illegal vector", lapic_read(LAPIC_ESR) & 1 << 5,
+               "%x", lapic_read(LAPIC_ESR));
         lapic_write(LAPIC_ESR, 0);
         lapic_write(LAPIC_ESR, 0);
     }
@@ -117,7 +133,8 @@ void guest_main(void) {
         return;
     }
     unsigned ap = bsp + 1;
-    if (!report("init-sipi", "SDM 3A 8.4.4.1 INIT-SIPI-SIPI", cpu_start(ap, ap_run), "processor %u did not start (is there a second one?)", ap)) {
+    if (!report("init-sipi", "SDM 3A 8.4.4.1 INIT-SIPI-SIPI", cpu_start(ap, ap_run),
+                "processor %u did not start (is there a second one?)", ap)) {
         return;
     }
     wait_for(&ap_counts, 1);
@@ -134,17 +151,21 @@ void guest_main(void) {
     report("ipi-logical", "SDM 3A 10.6.2.2", taken(ap, 2), "%u", ap_taken[ap]);
     uint32_t mine = ap_taken[bsp];
     lapic_write(LAPIC_ICR, 0xc0000 | VECTOR_IPI);
-    report("ipi-all-but-self", "SDM 3A 10.6.1 destination shorthand: all excluding self", taken(ap, 3), "%u", ap_taken[ap]);
+    report("ipi-all-but-self", "SDM 3A 10.6.1 destination shorthand: all excluding self", taken(ap, 3), "%u",
+           ap_taken[ap]);
     asm volatile("sti; nop; nop; cli" ::: "memory");
     check_equal("ipi-all-but-self-not-self", "SDM 3A 10.6.1", ap_taken[bsp], mine);
     lapic_write(LAPIC_ICR, 0x80000 | VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
-    report("ipi-all", "SDM 3A 10.6.1 destination shorthand: all including self", taken(ap, 4) && taken(bsp, mine + 1), "%u %u", ap_taken[ap], ap_taken[bsp]);
+    report("ipi-all", "SDM 3A 10.6.1 destination shorthand: all including self",
+           taken(ap, 4) && taken(bsp, mine + 1), "%u %u", ap_taken[ap], ap_taken[bsp]);
     lapic_icr(0xff, VECTOR_IPI);
     asm volatile("sti; nop; nop; cli" ::: "memory");
-    report("ipi-broadcast", "SDM 3A 10.6.2.1 physical destination FFH", taken(ap, 5) && taken(bsp, mine + 2), "%u %u", ap_taken[ap], ap_taken[bsp]);
+    report("ipi-broadcast", "SDM 3A 10.6.2.1 physical destination FFH", taken(ap, 5) && taken(bsp, mine + 2),
+           "%u %u", ap_taken[ap], ap_taken[bsp]);
     lapic_icr(ap, 0x4400);
     report("ipi-nmi", "SDM 3A 10.6.1 delivery mode NMI", wait_for(&ap_nmi, 1), "none came");
     /* INIT stops it, wherever it is; a SIPI starts it from the beginning. */
-    report("init-again", "SDM 3A 8.4.4.1: INIT, SIPI restart a running processor", cpu_start(ap, ap_run_again) && wait_for(&ap_init_seen, ap + 1), "did not restart");
+    report("init-again", "SDM 3A 8.4.4.1: INIT, SIPI restart a running processor",
+           cpu_start(ap, ap_run_again) && wait_for(&ap_init_seen, ap + 1), "did not restart");
 }

@@ -1,9 +1,9 @@
 /*
- * vmx_entry_checks.c -- VM entry's checks, each rule broken once. SDM 3C 26.2 "Checks on VMX Controls and Host-State Area",
- * 26.3 "Checking and Loading Guest State".
+ * vmx_entry_checks.c -- VM entry's checks, each rule broken once. SDM 3C 26.2 "Checks on VMX Controls and
+ * Host-State Area", 26.3 "Checking and Loading Guest State".
  *
- * A broken control ends the instruction with VMfailValid(7), broken host state with VMfailValid(8), broken guest state
- * with exit reason 80000021H. Between the cases an entry with nothing broken must succeed.
+ * A broken control ends the instruction with VMfailValid(7), broken host state with VMfailValid(8), broken
+ * guest state with exit reason 80000021H. Between the cases an entry with nothing broken must succeed.
  */
 #include "vmx.h"
 
@@ -24,34 +24,45 @@ struct rule_case {
 
 #define NON_CANONICAL 0x0000800000000000ul
 GUEST_CODE(guest_nop, 64, "nop");
-static const char *const C1 = "SDM 3C 26.2.1.1 VM-Execution Control Fields", *const C2 = "SDM 3C 26.2.1.2 VM-Exit Control Fields",
-                         *const C3 = "SDM 3C 26.2.1.3 VM-Entry Control Fields", *const H1 = "SDM 3C 26.2.2 Host Control Registers and MSRs",
-                         *const H2 = "SDM 3C 26.2.3 Host Segment and Descriptor-Table Registers", *const H3 = "SDM 3C 26.2.4 Address-Space Size",
-                         *const G1 = "SDM 3C 26.3.1.1 Guest Control Registers, Debug Registers, and MSRs", *const G2 = "SDM 3C 26.3.1.2 Guest Segment Registers",
-                         *const G3 = "SDM 3C 26.3.1.3 Guest Descriptor-Table Registers", *const G4 = "SDM 3C 26.3.1.4 Guest RIP and RFLAGS",
+static const char *const C1 = "SDM 3C 26.2.1.1 VM-Execution Control Fields",
+                         *const C2 = "SDM 3C 26.2.1.2 VM-Exit Control Fields",
+                         *const C3 = "SDM 3C 26.2.1.3 VM-Entry Control Fields",
+                         *const H1 = "SDM 3C 26.2.2 Host Control Registers and MSRs",
+                         *const H2 = "SDM 3C 26.2.3 Host Segment and Descriptor-Table Registers",
+                         *const H3 = "SDM 3C 26.2.4 Address-Space Size",
+                         *const G1 = "SDM 3C 26.3.1.1 Guest Control Registers, Debug Registers, and MSRs",
+                         *const G2 = "SDM 3C 26.3.1.2 Guest Segment Registers",
+                         *const G3 = "SDM 3C 26.3.1.3 Guest Descriptor-Table Registers",
+                         *const G4 = "SDM 3C 26.3.1.4 Guest RIP and RFLAGS",
                          *const G5 = "SDM 3C 26.3.1.5 Guest Non-Register State";
 
-static struct vmx_exit attempt(void) {
+static struct vmx_exit attempt(void)
+{
     vmcs_set(VMCS_GUEST_RIP, vmcs(VMCS_GUEST_RIP) ? vmcs(VMCS_GUEST_RIP) : (uint64_t)guest_nop);
     return vmx_enter();
 }
 
-static void fresh(void) {
+static void fresh(void)
+{
     vmx_guest_reset();
     vmcs_set(VMCS_GUEST_RIP, (uint64_t)guest_nop);
 }
 
-static bool outcome_is(const struct vmx_exit *e, enum outcome outcome, uint64_t qualification) {
-    return outcome == GUEST ? e->result == VMX_OK && e->reason == (EXIT_REASON_ENTRY_FAILURE | 33) && e->qualification == qualification
+static bool outcome_is(const struct vmx_exit *e, enum outcome outcome, uint64_t qualification)
+{
+    return outcome == GUEST ? e->result == VMX_OK && e->reason == (EXIT_REASON_ENTRY_FAILURE | 33) &&
+                                  e->qualification == qualification
                             : e->result == VMX_FAIL_VALID && e->error == outcome;
 }
 
-static void change(uint32_t field, enum change how, uint64_t value) {
+static void change(uint32_t field, enum change how, uint64_t value)
+{
     uint64_t old = vmcs(field);
     vmcs_set(field, how == SET ? value : how == OR ? old | value : old & ~value);
 }
 
-static void broken(const struct rule_case *c) {
+static void broken(const struct rule_case *c)
+{
     if (!enabled(c->name, c->rule)) {
         return;
     }
@@ -73,16 +84,22 @@ static void broken(const struct rule_case *c) {
         change(c->field2, c->change2, c->value2);
     }
     struct vmx_exit e = attempt();
-    report(c->name, c->rule, outcome_is(&e, c->outcome, c->qualification), "result %d error %u reason %x qualification %lx, want %u", e.result, e.error, e.reason, e.qualification, c->outcome);
+    report(c->name, c->rule, outcome_is(&e, c->outcome, c->qualification),
+           "result %d error %u reason %x qualification %lx, want %u", e.result, e.error, e.reason,
+           e.qualification, c->outcome);
 }
 
-/* -- Every reserved bit of every control ---------------------------------------------------------------------------------- */
-static void control_bits(void) {
+/* -- Every reserved bit of every control
+ * ---------------------------------------------------------------------------------- */
+static void control_bits(void)
+{
     static const struct {
         const char *name;
         uint32_t field, msr;
-    } list[] = {{"pin", VMCS_PIN_CONTROLS, IA32_VMX_PINBASED_CTLS}, {"proc", VMCS_PROC_CONTROLS, IA32_VMX_PROCBASED_CTLS},
-                {"proc2", VMCS_PROC2_CONTROLS, IA32_VMX_PROCBASED_CTLS2}, {"exit", VMCS_EXIT_CONTROLS, IA32_VMX_EXIT_CTLS},
+    } list[] = {{"pin", VMCS_PIN_CONTROLS, IA32_VMX_PINBASED_CTLS},
+                {"proc", VMCS_PROC_CONTROLS, IA32_VMX_PROCBASED_CTLS},
+                {"proc2", VMCS_PROC2_CONTROLS, IA32_VMX_PROCBASED_CTLS2},
+                {"exit", VMCS_EXIT_CONTROLS, IA32_VMX_EXIT_CTLS},
                 {"entry", VMCS_ENTRY_CONTROLS, IA32_VMX_ENTRY_CTLS}};
     for (unsigned i = 0; i < 5; i++) {
         unsigned count = 0;
@@ -102,7 +119,8 @@ static void control_bits(void) {
             if (!outcome_is(&e, CONTROL, 0)) {
                 char name[32];
                 format_text(name, sizeof name, "control-%s-bit%u", list[i].name, bit);
-                report(name, "SDM 3C 26.2.1: reserved bits as the capability MSRs say", false, "must be %u: result %d error %u reason %x", must, e.result, e.error, e.reason);
+                report(name, "SDM 3C 26.2.1: reserved bits as the capability MSRs say", false,
+                       "must be %u: result %d error %u reason %x", must, e.result, e.error, e.reason);
             }
         }
         char name[32];
@@ -112,39 +130,59 @@ static void control_bits(void) {
 }
 
 #define BEYOND (1ul << physical_bits())
-#define X(name, rule, outcome, field, change, value, ...) {name, rule, outcome, field, change, value, __VA_ARGS__}
+#define X(name, rule, outcome, field, change, value, ...)                                                    \
+    {                                                                                                        \
+        name, rule, outcome, field, change, value, __VA_ARGS__                                               \
+    }
 
-static void table(void) {
+static void table(void)
+{
     const struct rule_case cases[] = {
         X("cr3-target-count", C1, CONTROL, VMCS_CR3_TARGET_COUNT, SET, 5, 0),
-        X("io-bitmap-a-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_A, SET, 0x1001),
-        X("io-bitmap-b-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_B, SET, 0x1800),
-        X("io-bitmap-a-width", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_A, SET, BEYOND),
+        X("io-bitmap-a-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_A, SET,
+          0x1001),
+        X("io-bitmap-b-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_B, SET,
+          0x1800),
+        X("io-bitmap-a-width", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_A, SET,
+          BEYOND),
         X("msr-bitmap-aligned", C1, CONTROL, VMCS_MSR_BITMAP, OR, 8, 0),
         X("msr-bitmap-width", C1, CONTROL, VMCS_MSR_BITMAP, SET, BEYOND, 0),
-        X("tpr-shadow-page-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW, VMCS_VIRTUAL_APIC_ADDRESS, SET, 0x800010),
-        X("tpr-threshold-bits", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW, VMCS_TPR_THRESHOLD, SET, 0x10),
+        X("tpr-shadow-page-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW,
+          VMCS_VIRTUAL_APIC_ADDRESS, SET, 0x800010),
+        X("tpr-threshold-bits", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW, VMCS_TPR_THRESHOLD, SET,
+          0x10),
         X("virtual-nmis-need-nmi-exiting", C1, CONTROL, VMCS_PIN_CONTROLS, OR, PIN_VIRTUAL_NMIS, 0),
         X("nmi-window-needs-virtual-nmis", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_NMI_WINDOW, 0),
-        X("apic-accesses-need-tpr-or-alone", C1, CONTROL, VMCS_APIC_ACCESS_ADDRESS, SET, 0x800010, 0, 0, 0, PROC2_APIC_ACCESSES),
-        X("apic-accesses-width", C1, CONTROL, VMCS_APIC_ACCESS_ADDRESS, SET, BEYOND, 0, 0, 0, PROC2_APIC_ACCESSES),
-        X("x2apic-needs-tpr-shadow", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_X2APIC, 0, 0, 0, PROC2_X2APIC),
-        X("apic-register-needs-tpr-shadow", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_APIC_REGISTER, 0, 0, 0, PROC2_APIC_REGISTER),
-        X("virtual-interrupt-delivery-needs-tpr-shadow", C1, CONTROL, VMCS_PIN_CONTROLS, OR, PIN_EXTERNAL_INTERRUPT_EXITING, 0, 0, 0, PROC2_VIRTUAL_INTERRUPT_DELIVERY),
-        X("x2apic-with-apic-accesses", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW, VMCS_PROC2_CONTROLS, OR, PROC2_APIC_ACCESSES, PROC2_X2APIC),
+        X("apic-accesses-need-tpr-or-alone", C1, CONTROL, VMCS_APIC_ACCESS_ADDRESS, SET, 0x800010, 0, 0, 0,
+          PROC2_APIC_ACCESSES),
+        X("apic-accesses-width", C1, CONTROL, VMCS_APIC_ACCESS_ADDRESS, SET, BEYOND, 0, 0, 0,
+          PROC2_APIC_ACCESSES),
+        X("x2apic-needs-tpr-shadow", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_X2APIC, 0, 0, 0,
+          PROC2_X2APIC),
+        X("apic-register-needs-tpr-shadow", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_APIC_REGISTER, 0, 0,
+          0, PROC2_APIC_REGISTER),
+        X("virtual-interrupt-delivery-needs-tpr-shadow", C1, CONTROL, VMCS_PIN_CONTROLS, OR,
+          PIN_EXTERNAL_INTERRUPT_EXITING, 0, 0, 0, PROC2_VIRTUAL_INTERRUPT_DELIVERY),
+        X("x2apic-with-apic-accesses", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_TPR_SHADOW,
+          VMCS_PROC2_CONTROLS, OR, PROC2_APIC_ACCESSES, PROC2_X2APIC),
         X("vpid-zero", C1, CONTROL, VMCS_VPID, SET, 0, 0, 0, 0, PROC2_ENABLE_VPID),
         X("ept-memory-type", C1, CONTROL, VMCS_EPT_POINTER, OR, 7, 0, 0, 0, PROC2_ENABLE_EPT),
         X("ept-walk-length", C1, CONTROL, VMCS_EPT_POINTER, AND_NOT, 3 << 3, 0, 0, 0, PROC2_ENABLE_EPT),
         X("ept-reserved", C1, CONTROL, VMCS_EPT_POINTER, OR, 1 << 8, 0, 0, 0, PROC2_ENABLE_EPT),
         X("ept-width", C1, CONTROL, VMCS_EPT_POINTER, OR, BEYOND, 0, 0, 0, PROC2_ENABLE_EPT),
-        X("unrestricted-needs-ept", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_UNRESTRICTED_GUEST, 0, 0, 0, PROC2_UNRESTRICTED_GUEST),
+        X("unrestricted-needs-ept", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_UNRESTRICTED_GUEST, 0, 0, 0,
+          PROC2_UNRESTRICTED_GUEST),
         X("pml-needs-ept", C1, CONTROL, VMCS_PROC2_CONTROLS, OR, PROC2_ENABLE_PML, 0, 0, 0, PROC2_ENABLE_PML),
-        X("pml-aligned", C1, CONTROL, VMCS_PML_ADDRESS, SET, 0x10, 0, 0, 0, PROC2_ENABLE_EPT | PROC2_ENABLE_PML),
+        X("pml-aligned", C1, CONTROL, VMCS_PML_ADDRESS, SET, 0x10, 0, 0, 0,
+          PROC2_ENABLE_EPT | PROC2_ENABLE_PML),
         X("shadowing-aligned", C1, CONTROL, VMCS_VMREAD_BITMAP, SET, 0x10, 0, 0, 0, PROC2_VMCS_SHADOWING),
-        X("exit-msr-store-aligned", C2, CONTROL, VMCS_EXIT_MSR_STORE, SET, 0x800008, VMCS_EXIT_MSR_STORE_COUNT, SET, 1),
-        X("exit-msr-load-width", C2, CONTROL, VMCS_EXIT_MSR_LOAD, SET, BEYOND, VMCS_EXIT_MSR_LOAD_COUNT, SET, 1),
+        X("exit-msr-store-aligned", C2, CONTROL, VMCS_EXIT_MSR_STORE, SET, 0x800008,
+          VMCS_EXIT_MSR_STORE_COUNT, SET, 1),
+        X("exit-msr-load-width", C2, CONTROL, VMCS_EXIT_MSR_LOAD, SET, BEYOND, VMCS_EXIT_MSR_LOAD_COUNT, SET,
+          1),
         X("save-timer-without-timer", C2, CONTROL, VMCS_EXIT_CONTROLS, OR, EXIT_SAVE_PREEMPTION_TIMER, 0),
-        X("entry-msr-load-aligned", C3, CONTROL, VMCS_ENTRY_MSR_LOAD, SET, 0x800008, VMCS_ENTRY_MSR_LOAD_COUNT, SET, 1),
+        X("entry-msr-load-aligned", C3, CONTROL, VMCS_ENTRY_MSR_LOAD, SET, 0x800008,
+          VMCS_ENTRY_MSR_LOAD_COUNT, SET, 1),
         X("entry-to-smm", C3, CONTROL, VMCS_ENTRY_CONTROLS, OR, ENTRY_TO_SMM, 0),
         X("entry-deactivate-dual", C3, CONTROL, VMCS_ENTRY_CONTROLS, OR, ENTRY_DEACTIVATE_DUAL, 0),
         X("inject-type-reserved", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000100, 0),
@@ -153,10 +191,13 @@ static void table(void) {
         X("inject-other-vector", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000701, 0),
         X("inject-error-code-missing", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x8000030d, 0),
         X("inject-error-code-not-allowed", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000b06, 0),
-        X("inject-error-code-high", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000b0d, VMCS_ENTRY_ERROR_CODE, SET, 0x10000),
+        X("inject-error-code-high", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000b0d,
+          VMCS_ENTRY_ERROR_CODE, SET, 0x10000),
         X("inject-reserved-bits", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80001306, 0),
-        X("inject-length-zero", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000440, VMCS_ENTRY_INSTRUCTION_LENGTH, SET, rdmsr(IA32_VMX_MISC) >> 30 & 1 ? 16 : 0),
-        X("inject-length-16", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000440, VMCS_ENTRY_INSTRUCTION_LENGTH, SET, 16),
+        X("inject-length-zero", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000440,
+          VMCS_ENTRY_INSTRUCTION_LENGTH, SET, rdmsr(IA32_VMX_MISC) >> 30 & 1 ? 16 : 0),
+        X("inject-length-16", C3, CONTROL, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000440,
+          VMCS_ENTRY_INSTRUCTION_LENGTH, SET, 16),
 
         X("host-cr0-fixed", H1, HOST, VMCS_HOST_CR0, AND_NOT, CR0_NE, 0),
         X("host-cr4-fixed", H1, HOST, VMCS_HOST_CR4, AND_NOT, CR4_VMXE, 0),
@@ -187,10 +228,13 @@ static void table(void) {
         X("guest-cr4-fixed", G1, GUEST, VMCS_GUEST_CR4, AND_NOT, CR4_VMXE, 0),
         X("guest-cr4-reserved", G1, GUEST, VMCS_GUEST_CR4, OR, 1ul << 31, 0),
         X("guest-cr4-pae-in-ia32e", G1, GUEST, VMCS_GUEST_CR4, AND_NOT, CR4_PAE, 0),
-        X("guest-cr4-pcide-outside-ia32e", G1, GUEST, VMCS_GUEST_CR4, OR, CR4_PCIDE, VMCS_ENTRY_CONTROLS, AND_NOT, ENTRY_IA32E_GUEST),
+        X("guest-cr4-pcide-outside-ia32e", G1, GUEST, VMCS_GUEST_CR4, OR, CR4_PCIDE, VMCS_ENTRY_CONTROLS,
+          AND_NOT, ENTRY_IA32E_GUEST),
         X("guest-cr3-width", G1, GUEST, VMCS_GUEST_CR3, OR, BEYOND, 0),
-        X("guest-debugctl", G1, GUEST, VMCS_ENTRY_CONTROLS, OR, ENTRY_LOAD_DEBUG, VMCS_GUEST_DEBUGCTL, SET, 1ul << 40),
-        X("guest-dr7", G1, GUEST, VMCS_ENTRY_CONTROLS, OR, ENTRY_LOAD_DEBUG, VMCS_GUEST_DR7, SET, 1ul << 32 | 0x400),
+        X("guest-debugctl", G1, GUEST, VMCS_ENTRY_CONTROLS, OR, ENTRY_LOAD_DEBUG, VMCS_GUEST_DEBUGCTL, SET,
+          1ul << 40),
+        X("guest-dr7", G1, GUEST, VMCS_ENTRY_CONTROLS, OR, ENTRY_LOAD_DEBUG, VMCS_GUEST_DR7, SET,
+          1ul << 32 | 0x400),
         X("guest-sysenter-esp", G1, GUEST, VMCS_GUEST_SYSENTER_ESP, SET, NON_CANONICAL, 0),
         X("guest-sysenter-eip", G1, GUEST, VMCS_GUEST_SYSENTER_EIP, SET, NON_CANONICAL, 0),
         X("guest-efer-reserved", G1, GUEST, VMCS_GUEST_EFER, OR, 1 << 1, 0),
@@ -216,8 +260,10 @@ static void table(void) {
         X("guest-cs-not-present", G2, GUEST, VMCS_GUEST_CS_ACCESS, SET, 0xa01b, 0),
         X("guest-es-reserved", G2, GUEST, VMCS_GUEST_ES_ACCESS, SET, 0xc193, 0),
         X("guest-cs-l-and-d", G2, GUEST, VMCS_GUEST_CS_ACCESS, SET, 0xe09b, 0),
-        X("guest-es-granularity-0", G2, GUEST, VMCS_GUEST_ES_LIMIT, SET, 0xffff0, VMCS_GUEST_ES_ACCESS, SET, 0xc093),
-        X("guest-es-granularity-1", G2, GUEST, VMCS_GUEST_ES_LIMIT, SET, 0xfff00fff, VMCS_GUEST_ES_ACCESS, SET, 0x4093),
+        X("guest-es-granularity-0", G2, GUEST, VMCS_GUEST_ES_LIMIT, SET, 0xffff0, VMCS_GUEST_ES_ACCESS, SET,
+          0xc093),
+        X("guest-es-granularity-1", G2, GUEST, VMCS_GUEST_ES_LIMIT, SET, 0xfff00fff, VMCS_GUEST_ES_ACCESS,
+          SET, 0x4093),
         X("guest-tr-type", G2, GUEST, VMCS_GUEST_TR_ACCESS, SET, 0x89, 0),
         X("guest-tr-system", G2, GUEST, VMCS_GUEST_TR_ACCESS, SET, 0x9b, 0),
         X("guest-tr-not-present", G2, GUEST, VMCS_GUEST_TR_ACCESS, SET, 0x0b, 0),
@@ -235,16 +281,22 @@ static void table(void) {
         X("guest-rflags-vm", G4, GUEST, VMCS_GUEST_RFLAGS, OR, 1 << 17, 0),
         X("guest-rflags-if-injection", G4, GUEST, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000050, 0),
         X("guest-activity-reserved", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 4, 0),
-        X("guest-activity-hlt-dpl", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1, VMCS_GUEST_SS_ACCESS, SET, 0xc0f3),
-        X("guest-activity-blocking", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1, VMCS_GUEST_INTERRUPTIBILITY, SET, 2),
-        X("guest-activity-hlt-injection", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000306),
+        X("guest-activity-hlt-dpl", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1, VMCS_GUEST_SS_ACCESS, SET,
+          0xc0f3),
+        X("guest-activity-blocking", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1, VMCS_GUEST_INTERRUPTIBILITY, SET,
+          2),
+        X("guest-activity-hlt-injection", G5, GUEST, VMCS_GUEST_ACTIVITY, SET, 1,
+          VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000306),
         X("guest-interruptibility-reserved", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 1 << 5, 0),
-        X("guest-sti-and-mov-ss", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 3, VMCS_GUEST_RFLAGS, OR, RFLAGS_IF),
+        X("guest-sti-and-mov-ss", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 3, VMCS_GUEST_RFLAGS, OR,
+          RFLAGS_IF),
         X("guest-sti-needs-if", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 1, 0),
-        X("guest-mov-ss-injection", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 2, VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000202),
+        X("guest-mov-ss-injection", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 2,
+          VMCS_ENTRY_INTERRUPTION_INFO, SET, 0x80000202),
         X("guest-smi-blocking", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 4, 0),
         X("guest-pending-debug-reserved", G5, GUEST, VMCS_GUEST_PENDING_DEBUG, SET, 1 << 4, 0),
-        X("guest-pending-debug-bs", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 2, VMCS_GUEST_PENDING_DEBUG, SET, 1 << 14),
+        X("guest-pending-debug-bs", G5, GUEST, VMCS_GUEST_INTERRUPTIBILITY, SET, 2, VMCS_GUEST_PENDING_DEBUG,
+          SET, 1 << 14),
         X("guest-link-pointer", G5, GUEST, VMCS_LINK_POINTER, SET, 0x801, 0, 0, 0, 0, 4),
         X("guest-link-pointer-width", G5, GUEST, VMCS_LINK_POINTER, SET, BEYOND, 0, 0, 0, 0, 4),
     };
@@ -255,39 +307,49 @@ static void table(void) {
             fresh();
             struct vmx_exit e = attempt();
             if (e.result != VMX_OK || e.reason != EXIT_REASON_VMCALL) {
-                report("unbroken-between", "SDM 3C 26", false, "after %s: result %d error %u reason %x", cases[i].name, e.result, e.error, e.reason);
+                report("unbroken-between", "SDM 3C 26", false, "after %s: result %d error %u reason %x",
+                       cases[i].name, e.result, e.error, e.reason);
             }
         }
     }
     report("cases", "a sweep that finds nothing proves nothing", count > 100, "%u", count);
 }
 
-static void instruction_checks(void) {
+static void instruction_checks(void)
+{
     fresh();
     struct vmx_exit e = attempt();
-    report("unbroken", "SDM 3C 26", e.result == VMX_OK && e.reason == EXIT_REASON_VMCALL, "result %d error %u reason %x qualification %lx", e.result, e.error, e.reason, e.qualification);
+    report("unbroken", "SDM 3C 26", e.result == VMX_OK && e.reason == EXIT_REASON_VMCALL,
+           "result %d error %u reason %x qualification %lx", e.result, e.error, e.reason, e.qualification);
     enum vmx_result r = vmx_enter_raw(&vmx_guest, true);
-    report("vmlaunch-launched", "SDM 3C 30.4 error 4: VMLAUNCH with non-clear VMCS", r == VMX_FAIL_VALID && vmcs(VMCS_INSTRUCTION_ERROR) == 4, "result %d error %lu", r, vmcs(VMCS_INSTRUCTION_ERROR));
+    report("vmlaunch-launched", "SDM 3C 30.4 error 4: VMLAUNCH with non-clear VMCS",
+           r == VMX_FAIL_VALID && vmcs(VMCS_INSTRUCTION_ERROR) == 4, "result %d error %lu", r,
+           vmcs(VMCS_INSTRUCTION_ERROR));
     /* Blocking by MOV SS: error 26. */
     uint64_t error;
     asm volatile("mov %%ss, %%eax; mov %%eax, %%ss; vmresume" ::: "rax", "memory", "cc");
     error = vmcs(VMCS_INSTRUCTION_ERROR);
-    check_equal("events-blocked-by-mov-ss", "SDM 3C 30.4 error 26: VM entry with events blocked by MOV SS", error, 26);
+    check_equal("events-blocked-by-mov-ss", "SDM 3C 30.4 error 26: VM entry with events blocked by MOV SS",
+                error, 26);
     /* A failed entry leaves the VMCS not launched. */
     fresh();
     change(VMCS_GUEST_RFLAGS, AND_NOT, 2);
     e = attempt();
     r = vmx_enter_raw(&vmx_guest, false);
-    report("failed-entry-not-launched", "SDM 3C 26.8: a failed entry does not change the launch state", r == VMX_FAIL_VALID && vmcs(VMCS_INSTRUCTION_ERROR) == 5, "result %d error %lu", r, vmcs(VMCS_INSTRUCTION_ERROR));
+    report("failed-entry-not-launched", "SDM 3C 26.8: a failed entry does not change the launch state",
+           r == VMX_FAIL_VALID && vmcs(VMCS_INSTRUCTION_ERROR) == 5, "result %d error %lu", r,
+           vmcs(VMCS_INSTRUCTION_ERROR));
     /* Order: controls before host before guest. */
     fresh();
     change(VMCS_GUEST_RFLAGS, AND_NOT, 2);
     change(VMCS_HOST_CS_SELECTOR, SET, 0);
     e = attempt();
-    report("host-before-guest", "SDM 3C 26.2, 26.3", outcome_is(&e, HOST, 0), "result %d error %u reason %x", e.result, e.error, e.reason);
+    report("host-before-guest", "SDM 3C 26.2, 26.3", outcome_is(&e, HOST, 0), "result %d error %u reason %x",
+           e.result, e.error, e.reason);
 }
 
-void guest_main(void) {
+void guest_main(void)
+{
     if (!vmx_start()) {
         check_trap("vmx-absent", "SDM 3C 30.3 VMCALL #UD without VMX", TRY_ASM("vmcall"), EXC_UD, 0);
         return;

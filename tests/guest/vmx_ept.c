@@ -1,20 +1,21 @@
 /*
- * vmx_ept.c -- extended page tables: SDM 3C 28.2 "The Extended Page Table Mechanism (EPT)", 27.2.1 Table 27-7.
+ * vmx_ept.c -- extended page tables: SDM 3C 28.2 "The Extended Page Table Mechanism (EPT)", 27.2.1 Table
+ * 27-7.
  *
- * The guest shares the host's paging (linear = guest-physical below 4 GB). Three windows of guest-physical memory are mapped
- * with a 4K, a 2M and a 1G page of EPT.
+ * The guest shares the host's paging (linear = guest-physical below 4 GB). Three windows of guest-physical
+ * memory are mapped with a 4K, a 2M and a 1G page of EPT.
  */
 #include "vmx.h"
 
-#define EPT_R 1ul
-#define EPT_W 2ul
-#define EPT_X 4ul
-#define EPT_WB (6ul << 3)
-#define EPT_LARGE (1ul << 7)
-#define EPT_A (1ul << 8)
-#define EPT_D (1ul << 9)
-#define LINEAR_VALID (1ul << 7)
-#define TRANSLATED (1ul << 8)
+#define EPT_R              1ul
+#define EPT_W              2ul
+#define EPT_X              4ul
+#define EPT_WB             (6ul << 3)
+#define EPT_LARGE          (1ul << 7)
+#define EPT_A              (1ul << 8)
+#define EPT_D              (1ul << 9)
+#define LINEAR_VALID       (1ul << 7)
+#define TRANSLATED         (1ul << 8)
 #define QUALIFICATION_MASK 0x1bful /* access, rights, linear valid, translated; not the optional bits */
 
 #define WINDOW_4K 0x40000000ul
@@ -33,34 +34,44 @@ static uint64_t eptp, cap;
 static uint8_t *frame_4k, *frame_2m;
 enum access { READ, WRITE, FETCH };
 
-static void setup(uint64_t eptp_bits) {
+static void setup(uint64_t eptp_bits)
+{
     vmx_guest_reset();
     vmcs_set(VMCS_EPT_POINTER, eptp | eptp_bits);
     vmx_secondary(PROC2_ENABLE_EPT);
 }
 
-static struct vmx_exit run(const char *code, uint64_t rbx) {
+static struct vmx_exit run(const char *code, uint64_t rbx)
+{
     vmx_guest.rbx = rbx;
     vmx_guest.rcx = 4;
     return vmx_run(code);
 }
 
-static struct vmx_exit access_run(enum access a, uint64_t at) {
+static struct vmx_exit access_run(enum access a, uint64_t at)
+{
     return run(a == READ ? guest_read : a == WRITE ? guest_write : guest_fetch, a == FETCH ? at : at + 16);
 }
 
-static bool ran(const struct vmx_exit *e) { return e->result == VMX_OK && e->reason == EXIT_REASON_VMCALL; }
+static bool ran(const struct vmx_exit *e)
+{
+    return e->result == VMX_OK && e->reason == EXIT_REASON_VMCALL;
+}
 
-/* -- Rights: all of R, W, X at the leaf and one level above ------------------------------------------------------------- */
-static void rights(uint64_t window, int leaf, int upper, const char *name) {
-    uint64_t *entry = ept_entry(eptp, window, leaf), *above = ept_entry(eptp, window, upper), leaf0 = *entry, above0 = *above;
+/* -- Rights: all of R, W, X at the leaf and one level above
+ * ------------------------------------------------------------- */
+static void rights(uint64_t window, int leaf, int upper, const char *name)
+{
+    uint64_t *entry = ept_entry(eptp, window, leaf), *above = ept_entry(eptp, window, upper), leaf0 = *entry,
+             above0 = *above;
     bool ok = true, execute_only = cap & 1;
     char detail[200] = "";
     unsigned count = 0;
     setup(0);
     for (uint64_t bits = 0; bits < 64 && ok; bits++) {
         uint64_t l = bits & 7, u = bits >> 3;
-        bool bad_l = l == 2 || l == 6 || (l == 4 && !execute_only), bad_u = u == 2 || u == 6 || (u == 4 && !execute_only);
+        bool bad_l = l == 2 || l == 6 || (l == 4 && !execute_only),
+             bad_u = u == 2 || u == 6 || (u == 4 && !execute_only);
         if (bad_l || bad_u) {
             continue; /* a misconfiguration: below */
         }
@@ -69,30 +80,41 @@ static void rights(uint64_t window, int leaf, int upper, const char *name) {
         invept(1, eptp);
         for (enum access a = READ; a <= FETCH && ok; a++) {
             struct vmx_exit e = access_run(a, window);
-            uint64_t need = a == READ ? EPT_R : a == WRITE ? EPT_W : EPT_X, at = window + (a == FETCH ? 0 : 16);
+            uint64_t need = a == READ    ? EPT_R
+                            : a == WRITE ? EPT_W
+                                         : EPT_X,
+                     at = window + (a == FETCH ? 0 : 16);
             uint64_t want = need | (l & u) << 3 | LINEAR_VALID | TRANSLATED;
-            /* A non-present entry above the leaf ends the walk: then the rights are those of the entries used. */
+            /* A non-present entry above the leaf ends the walk: then the rights are those of the entries
+             * used. */
             if (u == 0) {
                 want = need | LINEAR_VALID | TRANSLATED;
             }
             count++;
             ok = (l & u & need) ? ran(&e)
-                                : e.result == VMX_OK && e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & QUALIFICATION_MASK) == want &&
-                                      e.physical == at && e.linear == at;
+                                : e.result == VMX_OK && e.reason == EXIT_REASON_EPT_VIOLATION &&
+                                      (e.qualification & QUALIFICATION_MASK) == want && e.physical == at &&
+                                      e.linear == at;
             if (!ok) {
-                format_text(detail, sizeof detail, "leaf %lx upper %lx access %u: result %d reason %u qualification %lx (want %lx) physical %lx linear %lx", l, u, a, e.result, e.reason,
-                            e.qualification, want, e.physical, e.linear);
+                format_text(detail, sizeof detail,
+                            "leaf %lx upper %lx access %u: result %d reason %u qualification %lx (want %lx) "
+                            "physical %lx linear %lx",
+                            l, u, a, e.result, e.reason, e.qualification, want, e.physical, e.linear);
             }
         }
     }
     *entry = leaf0;
     *above = above0;
     invept(1, eptp);
-    report(name, "SDM 3C 28.2.3.2 EPT Violations; Table 27-7 Exit Qualification", ok && count > 40, "%s", detail);
+    report(name, "SDM 3C 28.2.3.2 EPT Violations; Table 27-7 Exit Qualification", ok && count > 40, "%s",
+           detail);
 }
 
-/* -- Misconfigurations ------------------------------------------------------------------------------------------------------ */
-static void misconfigured(const char *name, const char *rule, uint64_t window, int level, uint64_t set, uint64_t clear) {
+/* -- Misconfigurations
+ * ------------------------------------------------------------------------------------------------------ */
+static void misconfigured(const char *name, const char *rule, uint64_t window, int level, uint64_t set,
+                          uint64_t clear)
+{
     uint64_t *entry = ept_entry(eptp, window, level), old = *entry;
     *(volatile uint64_t *)entry = (old | set) & ~clear;
     invept(1, eptp);
@@ -100,13 +122,15 @@ static void misconfigured(const char *name, const char *rule, uint64_t window, i
     struct vmx_exit e = access_run(READ, window);
     *(volatile uint64_t *)entry = old;
     invept(1, eptp);
-    report(name, rule, e.result == VMX_OK && e.reason == EXIT_REASON_EPT_MISCONFIG &&
-           /* a PML4E also maps the code and the guest's tables: the first of them exits */
-           (level == 4 || e.physical == window + 16) && e.rip == (uint64_t)guest_read, "result %d reason %u physical %lx", e.result,
-           e.reason, e.physical);
+    report(name, rule,
+           e.result == VMX_OK && e.reason == EXIT_REASON_EPT_MISCONFIG &&
+               /* a PML4E also maps the code and the guest's tables: the first of them exits */
+               (level == 4 || e.physical == window + 16) && e.rip == (uint64_t)guest_read,
+           "result %d reason %u physical %lx", e.result, e.reason, e.physical);
 }
 
-static void misconfigurations(bool has_1g) {
+static void misconfigurations(bool has_1g)
+{
     char name[64];
     const char *rule = "SDM 3C 28.2.3.1 EPT Misconfigurations";
     for (int level = 1; level <= 4; level++) {
@@ -130,13 +154,17 @@ static void misconfigurations(bool has_1g) {
     static const unsigned types[] = {2, 3, 7};
     for (unsigned i = 0; i < 3; i++) {
         format_text(name, sizeof name, "misconfig-memory-type%u", types[i]);
-        misconfigured(name, "SDM 3C 28.2.3.1: memory type 2, 3 or 7 in a leaf", WINDOW_4K, 1, types[i] << 3, (7u & ~types[i]) << 3);
+        misconfigured(name, "SDM 3C 28.2.3.1: memory type 2, 3 or 7 in a leaf", WINDOW_4K, 1, types[i] << 3,
+                      (7u & ~types[i]) << 3);
     }
-    misconfigured("misconfig-2m-address", "SDM 3C 28.2.3.1: reserved address bits of a 2M page", WINDOW_2M, 2, 1 << 13, 0);
-    misconfigured("misconfig-2m-bit12", "SDM 3C Table 28-5: bits 20:12 of a 2M page are reserved", WINDOW_2M, 2, 1 << 12, 0);
+    misconfigured("misconfig-2m-address", "SDM 3C 28.2.3.1: reserved address bits of a 2M page", WINDOW_2M, 2,
+                  1 << 13, 0);
+    misconfigured("misconfig-2m-bit12", "SDM 3C Table 28-5: bits 20:12 of a 2M page are reserved", WINDOW_2M,
+                  2, 1 << 12, 0);
     misconfigured("misconfig-2m-type", "SDM 3C 28.2.3.1", WINDOW_2M, 2, 7 << 3, 0);
     if (has_1g) {
-        misconfigured("misconfig-1g-address", "SDM 3C 28.2.3.1: reserved address bits of a 1G page", WINDOW_1G, 3, 1 << 21, 0);
+        misconfigured("misconfig-1g-address", "SDM 3C 28.2.3.1: reserved address bits of a 1G page",
+                      WINDOW_1G, 3, 1 << 21, 0);
     }
     /* A misconfiguration wins over missing rights; an entry that is not present is never misconfigured. */
     uint64_t *entry = ept_entry(eptp, WINDOW_4K, 1), old = *entry;
@@ -144,21 +172,28 @@ static void misconfigurations(bool has_1g) {
     invept(1, eptp);
     setup(0);
     struct vmx_exit e = access_run(READ, WINDOW_4K);
-    report("not-present-never-misconfigured", "SDM 3C 28.2.3.1: only present entries", e.reason == EXIT_REASON_EPT_VIOLATION, "reason %u", e.reason);
+    report("not-present-never-misconfigured", "SDM 3C 28.2.3.1: only present entries",
+           e.reason == EXIT_REASON_EPT_VIOLATION, "reason %u", e.reason);
     *(volatile uint64_t *)entry = old;
     invept(1, eptp);
 }
 
-/* -- Guest paging structures through EPT; read-modify-write; crossing ------------------------------------------------------ */
-static void walks(void) {
+/* -- Guest paging structures through EPT; read-modify-write; crossing
+ * ------------------------------------------------------ */
+static void walks(void)
+{
     /* The guest's own PML4 page becomes unreadable: the violation is not for a translated address. */
     uint64_t root = read_cr3() & PTE_ADDRESS, *entry = ept_entry(eptp, root, 1), old = *entry;
     *(volatile uint64_t *)entry = 0;
     invept(2, 0);
     setup(0);
     struct vmx_exit e = access_run(READ, WINDOW_4K);
-    report("guest-table-not-present", "SDM 3C Table 27-7 bit 8 = 0: access to a guest paging structure", e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & (QUALIFICATION_MASK & ~2ul)) ==
-           (EPT_R | LINEAR_VALID) && (e.physical & PTE_ADDRESS) == root && e.linear == (uint64_t)guest_read, "reason %u qualification %lx physical %lx linear %lx", e.reason, e.qualification, e.physical, e.linear);
+    report("guest-table-not-present", "SDM 3C Table 27-7 bit 8 = 0: access to a guest paging structure",
+           e.reason == EXIT_REASON_EPT_VIOLATION &&
+               (e.qualification & (QUALIFICATION_MASK & ~2ul)) == (EPT_R | LINEAR_VALID) &&
+               (e.physical & PTE_ADDRESS) == root && e.linear == (uint64_t)guest_read,
+           "reason %u qualification %lx physical %lx linear %lx", e.reason, e.qualification, e.physical,
+           e.linear);
     /* Read-only paging structures: setting an accessed flag is a write. */
     *(volatile uint64_t *)entry = (old & ~7ul) | EPT_R | EPT_X;
     uint64_t *pml4e = &boot_pml4[0];
@@ -178,25 +213,31 @@ static void walks(void) {
     invept(2, 0);
     vmcs_set(VMCS_GUEST_CR3, (uint64_t)copy);
     e = access_run(READ, WINDOW_4K);
-    report("guest-table-accessed-write", "SDM 3C 28.2.3.2: setting a guest accessed flag is a write to the paging structure", e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 2) &&
-           !(e.qualification & TRANSLATED) && (e.qualification & LINEAR_VALID) && (e.physical & PTE_ADDRESS) == (uint64_t)copy, "reason %u qualification %lx physical %lx", e.reason, e.qualification,
-           e.physical);
+    report("guest-table-accessed-write",
+           "SDM 3C 28.2.3.2: setting a guest accessed flag is a write to the paging structure",
+           e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 2) &&
+               !(e.qualification & TRANSLATED) && (e.qualification & LINEAR_VALID) &&
+               (e.physical & PTE_ADDRESS) == (uint64_t)copy,
+           "reason %u qualification %lx physical %lx", e.reason, e.qualification, e.physical);
     *(volatile uint64_t *)copy_entry = copy_old;
     invept(2, 0);
-    /* Read-modify-write to a read-only page: both bits may be set (SDM: "read-modify-write ... bit 0 and bit 1 may be set"). */
+    /* Read-modify-write to a read-only page: both bits may be set (SDM: "read-modify-write ... bit 0 and bit
+     * 1 may be set"). */
     entry = ept_entry(eptp, WINDOW_4K, 1), old = *entry;
     *(volatile uint64_t *)entry = (old & ~7ul) | EPT_R;
     invept(2, 0);
     setup(0);
     e = run(guest_rmw, WINDOW_4K + 32);
-    report("read-modify-write", "SDM 3C Table 27-7 bit 1: data write", e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 2) && e.physical == WINDOW_4K + 32, "reason %u qualification %lx", e.reason,
-           e.qualification);
+    report("read-modify-write", "SDM 3C Table 27-7 bit 1: data write",
+           e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 2) && e.physical == WINDOW_4K + 32,
+           "reason %u qualification %lx", e.reason, e.qualification);
     *(volatile uint64_t *)entry = 0;
     invept(2, 0);
     setup(0);
     e = run(guest_cross, WINDOW_4K - 4);
-    report("cross-page", "SDM 3C 27.2.1: the address of the part that faulted", e.reason == EXIT_REASON_EPT_VIOLATION && e.physical == WINDOW_4K && e.linear == WINDOW_4K, "reason %u physical %lx linear %lx", e.reason,
-           e.physical, e.linear);
+    report("cross-page", "SDM 3C 27.2.1: the address of the part that faulted",
+           e.reason == EXIT_REASON_EPT_VIOLATION && e.physical == WINDOW_4K && e.linear == WINDOW_4K,
+           "reason %u physical %lx linear %lx", e.reason, e.physical, e.linear);
     *(volatile uint64_t *)entry = old;
     invept(2, 0);
     /* EPT is below guest paging: a guest page fault comes first. */
@@ -205,7 +246,8 @@ static void walks(void) {
     setup(0);
     vmcs_set(VMCS_EXCEPTION_BITMAP, 1 << EXC_PF);
     e = run(guest_read, 0x8000000000ul);
-    report("guest-page-fault", "SDM 3C 28.2.3.3: guest page faults are independent of EPT", e.reason == EXIT_REASON_EXCEPTION && (e.interruption & 0xff) == EXC_PF, "reason %u", e.reason);
+    report("guest-page-fault", "SDM 3C 28.2.3.3: guest page faults are independent of EPT",
+           e.reason == EXIT_REASON_EXCEPTION && (e.interruption & 0xff) == EXC_PF, "reason %u", e.reason);
     /* Remap and continue. */
     frame_4k[16] = 0x11;
     uint8_t *other = page_alloc();
@@ -217,15 +259,19 @@ static void walks(void) {
     *(volatile uint64_t *)entry = (uint64_t)other | EPT_WB | 7;
     invept(1, eptp);
     e = access_run(READ, WINDOW_4K);
-    report("invept-after-change", "SDM 3C 28.3.3.1 INVEPT", first == 0x11 && (vmx_guest.rax & 0xff) == 0x22, "%lx then %lx", first, vmx_guest.rax & 0xff);
+    report("invept-after-change", "SDM 3C 28.3.3.1 INVEPT", first == 0x11 && (vmx_guest.rax & 0xff) == 0x22,
+           "%lx then %lx", first, vmx_guest.rax & 0xff);
     *(volatile uint64_t *)entry = old;
     invept(1, eptp);
     e = run(guest_cr3, WINDOW_4K + 16);
-    report("guest-cr3-load", "SDM 3C 28.2.1: MOV CR3 in the guest", ran(&e) && (vmx_guest.rax & 0xff) == 0x11, "reason %u %lx", e.reason, vmx_guest.rax);
+    report("guest-cr3-load", "SDM 3C 28.2.1: MOV CR3 in the guest", ran(&e) && (vmx_guest.rax & 0xff) == 0x11,
+           "reason %u %lx", e.reason, vmx_guest.rax);
 }
 
-/* -- Accessed and dirty flags, page-modification logging --------------------------------------------------------------------- */
-static void accessed_dirty(void) {
+/* -- Accessed and dirty flags, page-modification logging
+ * --------------------------------------------------------------------- */
+static void accessed_dirty(void)
+{
     if (!(cap & 1 << 21)) {
         report_skip("ept-accessed-dirty", "SDM 3C 28.2.4", "no EPT accessed and dirty flags");
         return;
@@ -234,7 +280,9 @@ static void accessed_dirty(void) {
         uint64_t window;
         int leaf;
         const char *name;
-    } list[] = {{WINDOW_4K, 1, "ept-accessed-dirty-4k"}, {WINDOW_2M, 2, "ept-accessed-dirty-2m"}, {WINDOW_1G, 3, "ept-accessed-dirty-1g"}};
+    } list[] = {{WINDOW_4K, 1, "ept-accessed-dirty-4k"},
+                {WINDOW_2M, 2, "ept-accessed-dirty-2m"},
+                {WINDOW_1G, 3, "ept-accessed-dirty-1g"}};
     for (unsigned i = 0; i < (cap & 1 << 17 ? 3u : 2u); i++) {
         bool ok = true;
         uint64_t leaf = 0;
@@ -257,7 +305,8 @@ static void accessed_dirty(void) {
     invept(2, 0);
     setup(0);
     access_run(WRITE, WINDOW_4K);
-    check_equal("ept-accessed-dirty-off", "SDM 3C 28.2.4: only if bit 6 of the EPT pointer is 1", *ept_entry(eptp, WINDOW_4K, 1) & (EPT_A | EPT_D), 0);
+    check_equal("ept-accessed-dirty-off", "SDM 3C 28.2.4: only if bit 6 of the EPT pointer is 1",
+                *ept_entry(eptp, WINDOW_4K, 1) & (EPT_A | EPT_D), 0);
     /* With the flags on, accesses to guest paging structures are writes. */
     uint64_t root = read_cr3() & PTE_ADDRESS, *entry = ept_entry(eptp, root, 1), old = *entry;
     *(volatile uint64_t *)entry = (old & ~7ul) | EPT_R | EPT_X;
@@ -266,11 +315,15 @@ static void accessed_dirty(void) {
     struct vmx_exit e = access_run(READ, WINDOW_4K);
     *(volatile uint64_t *)entry = old;
     invept(2, 0);
-    report("ept-ad-guest-table-write", "SDM 3C 28.2.4: with EPT flags on, accesses to guest paging structures are writes", e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 3) == 3 &&
-           !(e.qualification & TRANSLATED), "reason %u qualification %lx", e.reason, e.qualification);
+    report("ept-ad-guest-table-write",
+           "SDM 3C 28.2.4: with EPT flags on, accesses to guest paging structures are writes",
+           e.reason == EXIT_REASON_EPT_VIOLATION && (e.qualification & 3) == 3 &&
+               !(e.qualification & TRANSLATED),
+           "reason %u qualification %lx", e.reason, e.qualification);
 }
 
-static void page_modification_log(void) {
+static void page_modification_log(void)
+{
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_PML)) {
         report_skip("pml", "SDM 3C 28.2.6", "no PML");
         return;
@@ -279,7 +332,8 @@ static void page_modification_log(void) {
     for (uint64_t i = 0; i < 8; i++) {
         *ept_entry(eptp, WINDOW_4K + i * PAGE_SIZE, 1) = ((uint64_t)frame_4k + 0) | EPT_WB | 7;
     }
-    /* The stack, and the guest's tables, are written too: run once so that their dirty flags are set, then clear those of the window. */
+    /* The stack, and the guest's tables, are written too: run once so that their dirty flags are set, then
+     * clear those of the window. */
     setup(1 << 6);
     struct vmx_exit e = run(guest_write_many, WINDOW_4K);
     for (uint64_t i = 0; i < 8; i++) {
@@ -297,21 +351,28 @@ static void page_modification_log(void) {
             found[k] = found[k] || log[i] == WINDOW_4K + k * PAGE_SIZE;
         }
     }
-    report("pml-log", "SDM 3C 28.2.6 Page-Modification Logging: guest-physical addresses, index counts down", ran(&e) && found[0] && found[1] && found[2] && found[3] &&
-           vmcs(VMCS_GUEST_PML_INDEX) <= 507, "reason %u index %lx first %lx", e.reason, vmcs(VMCS_GUEST_PML_INDEX), log[511]);
+    report("pml-log", "SDM 3C 28.2.6 Page-Modification Logging: guest-physical addresses, index counts down",
+           ran(&e) && found[0] && found[1] && found[2] && found[3] && vmcs(VMCS_GUEST_PML_INDEX) <= 507,
+           "reason %u index %lx first %lx", e.reason, vmcs(VMCS_GUEST_PML_INDEX), log[511]);
     uint64_t index = vmcs(VMCS_GUEST_PML_INDEX);
     e = run(guest_write_many, WINDOW_4K + 8);
-    report("pml-dirty-once", "SDM 3C 28.2.6: only when a dirty flag goes from 0 to 1", ran(&e) && vmcs(VMCS_GUEST_PML_INDEX) == index, "index %lx, was %lx", vmcs(VMCS_GUEST_PML_INDEX), index);
+    report("pml-dirty-once", "SDM 3C 28.2.6: only when a dirty flag goes from 0 to 1",
+           ran(&e) && vmcs(VMCS_GUEST_PML_INDEX) == index, "index %lx, was %lx", vmcs(VMCS_GUEST_PML_INDEX),
+           index);
     *(volatile uint64_t *)ept_entry(eptp, WINDOW_4K, 1) &= ~EPT_D;
     invept(2, 0);
     vmcs_set(VMCS_GUEST_PML_INDEX, 0xffff);
     e = run(guest_write_many, WINDOW_4K + 8);
-    report("pml-full", "SDM 3C 28.2.6: index out of 0..511: exit 62 before the write", e.result == VMX_OK && e.reason == EXIT_REASON_PML_FULL && !(*ept_entry(eptp, WINDOW_4K, 1) & EPT_D),
+    report("pml-full", "SDM 3C 28.2.6: index out of 0..511: exit 62 before the write",
+           e.result == VMX_OK && e.reason == EXIT_REASON_PML_FULL &&
+               !(*ept_entry(eptp, WINDOW_4K, 1) & EPT_D),
            "reason %u entry %lx", e.reason, *ept_entry(eptp, WINDOW_4K, 1));
 }
 
-/* -- VPID: tagged translations still follow what the instructions of the SDM promise ------------------------------------------- */
-static void vpid(void) {
+/* -- VPID: tagged translations still follow what the instructions of the SDM promise
+ * ------------------------------------------- */
+static void vpid(void)
+{
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_VPID)) {
         report_skip("vpid", "SDM 3C 28.1", "no VPID");
         return;
@@ -332,11 +393,14 @@ static void vpid(void) {
     } d = {7, 0x8000000000ul};
     asm volatile("invvpid %0, %1" ::"m"(d), "r"(cap >> 40 & 1 ? 0ul : 1ul) : "memory", "cc");
     e = access_run(READ, 0x8000000000ul);
-    report("invvpid-after-change", "SDM 3C 28.3.3.1 INVVPID", ran(&e) && first == 0x33 && (vmx_guest.rax & 0xff) == 0x44, "%lx then %lx", first, vmx_guest.rax & 0xff);
+    report("invvpid-after-change", "SDM 3C 28.3.3.1 INVVPID",
+           ran(&e) && first == 0x33 && (vmx_guest.rax & 0xff) == 0x44, "%lx then %lx", first,
+           vmx_guest.rax & 0xff);
     *(volatile uint64_t *)entry = 0;
 }
 
-void guest_main(void) {
+void guest_main(void)
+{
     if (!vmx_start()) {
         check_trap("vmx-absent", "SDM 3C 30.3 VMCALL #UD without VMX", TRY_ASM("vmcall"), EXC_UD, 0);
         return;
@@ -355,14 +419,17 @@ void guest_main(void) {
     *ept_entry(eptp, WINDOW_2M, 2) = (uint64_t)frame_2m | EPT_WB | EPT_LARGE | 7;
     setup(0);
     struct vmx_exit e = access_run(READ, WINDOW_4K);
-    if (!report("ept-entry", "SDM 3C 28.2", ran(&e), "result %d error %u reason %x qualification %lx physical %lx", e.result, e.error, e.reason, e.qualification, e.physical)) {
+    if (!report("ept-entry", "SDM 3C 28.2", ran(&e),
+                "result %d error %u reason %x qualification %lx physical %lx", e.result, e.error, e.reason,
+                e.qualification, e.physical)) {
         return;
     }
     rights(WINDOW_4K, 1, 2, "rights-4k-level2");
     rights(WINDOW_4K, 1, 3, "rights-4k-level3");
     rights(WINDOW_2M, 2, 3, "rights-2m-level3");
     if (has_1g) {
-        /* 1 GB page over 80000000H: its first bytes are what the image's frame at physical 0 + A000H holds. */
+        /* 1 GB page over 80000000H: its first bytes are what the image's frame at physical 0 + A000H holds.
+         */
         *ept_entry(eptp, WINDOW_1G, 3) = 0ul | EPT_WB | EPT_LARGE | 7;
         asm volatile("movb $0xc3, 0" ::: "memory");
         setup(0);

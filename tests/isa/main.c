@@ -131,6 +131,8 @@ static void side_init(void)
 {
     native_init();
     emulated_init();
+    memory_reset();
+    native_protect();
 }
 
 static void work(unsigned worker, struct shared *sh)

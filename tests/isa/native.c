@@ -161,6 +161,11 @@ void native_run(unsigned mode, const struct isa_state *in, struct isa_state *out
     }
 }
 
+void native_protect(void)
+{
+    mprotect((void *)RO_BASE, RO_SIZE, PROT_READ);
+}
+
 uint64_t native_fs_base(void)
 {
     uint64_t base = 0;

@@ -39,6 +39,7 @@ struct isa_state {
 /* -- The native side ----------------------------------------------------------------------------------------------- */
 
 void native_init(void); /* once in each process */
+void native_protect(void); /* the read-only page, once it is filled */
 uint64_t native_fs_base(void);
 void native_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 /* Runs from in->rip until a trap; mode 64 or 32. */

@@ -44,9 +44,11 @@ refuse "memory not a number" "not a size" "${kernel[@]}" -m lots
 refuse "memory overflows" "-m 99999999999999999999" "${kernel[@]}" -m 99999999999999999999
 refuse "no processors" "-smp 0" "${kernel[@]}" -smp 0
 refuse "too many processors" "-smp 1000" "${kernel[@]}" -smp 1000
-refuse "unknown model" "-cpu Zen" "${kernel[@]}" -cpu Zen
-refuse "unknown feature" "-cpu .*warp" "${kernel[@]}" -cpu Icelake-Server,+warp
-refuse "feature that is not there" "-cpu .*avx512f" "${kernel[@]}" -cpu Icelake-Server,+avx512f
+refuse "unknown model" "-cpu: .*Zen" "${kernel[@]}" -cpu Zen
+refuse "unknown feature" "-cpu: .*warp" "${kernel[@]}" -cpu Icelake-Server,+warp
+refuse "feature that is not there" "-cpu: .*avx512f" "${kernel[@]}" -cpu Icelake-Server,+avx512f
+refuse "feature of later" "-cpu: .*not there" "${kernel[@]}" -cpu Icelake-Server,+AVX
+refuse "the host's model" "-cpu host" "${kernel[@]}" -cpu host
 refuse "unknown executor" "-accel hax" "${kernel[@]}" -accel hax
 refuse "unknown board" "-machine pc" "${kernel[@]}" -machine pc
 refuse "unknown serial" "-serial pty" "${kernel[@]}" -serial pty

@@ -23,8 +23,8 @@ struct board {
     struct intr_sink sink;
     struct intr_msg messages[BOARD_MESSAGES]; /* the first ones delivered */
     unsigned message_count;
-    bool intr;                                /* the 8259's INTR */
-    bool level[64];                           /* lines, and how often each rose */
+    bool intr;      /* the 8259's INTR */
+    bool level[64]; /* lines, and how often each rose */
     unsigned rises[64];
     struct power power;
     unsigned power_count;

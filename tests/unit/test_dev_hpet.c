@@ -16,8 +16,8 @@ static void pin(void *owner, unsigned n, bool level)
 static struct board *hpet_new(void)
 {
     struct board *b = board_new(0);
-    OK(hpet_init(&hpet, &b->bus, HPET_BASE, &b->clock, board_irq(b, 0), (struct irq_line){b, pin, 0}, &b->sink,
-                 &b->log, &b->error));
+    OK(hpet_init(&hpet, &b->bus, HPET_BASE, &b->clock, board_irq(b, 0), (struct irq_line){b, pin, 0},
+                 &b->sink, &b->log, &b->error));
     return b;
 }
 

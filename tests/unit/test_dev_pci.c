@@ -30,7 +30,8 @@ static struct board *pci_new(void)
     static const struct bus_ops ops = {bar_read, bar_write, 4};
     struct board *b = board_new(0);
     portcf9_init(&cf9, &b->power);
-    OK(pci_init(&pci, &b->bus, &b->sink, (struct irq_line){b, pin, 0}, board_irq(b, 0), &cf9, &b->log, &b->error));
+    OK(pci_init(&pci, &b->bus, &b->sink, (struct irq_line){b, pin, 0}, board_irq(b, 0), &cf9, &b->log,
+                &b->error));
     OK(pci_device_init(&dev, &pci, PCI_DEVFN(3, 0), "test", 0x1234, 0x5678, 0x020000, 7, 1, &b->error));
     OK(pci_add_bar(&dev, 0, 0x20, PCI_BAR_IO, false, &ops, NULL, &b->error));
     OK(pci_add_bar(&dev, 2, 0x4000, PCI_BAR_MEM64, true, &ops, NULL, &b->error));

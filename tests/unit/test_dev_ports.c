@@ -1,5 +1,6 @@
 /*
- * tests/unit/test_dev_ports.c -- small devices: ports 80h, 92h, E9h, debug exit, the 8042, ACPI fixed hardware.
+ * tests/unit/test_dev_ports.c -- small devices: ports 80h, 92h, E9h, debug exit, the 8042, ACPI fixed
+ * hardware.
  */
 #include "tests/unit/dev_board.h"
 

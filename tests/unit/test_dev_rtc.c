@@ -7,7 +7,7 @@
 
 static struct rtc rtc;
 
-#define START 951782399ll /* 2000-02-28 23:59:59 UTC, a Monday */
+#define START  951782399ll /* 2000-02-28 23:59:59 UTC, a Monday */
 #define SECOND 1000000000ull
 
 static struct board *rtc_new(void)
@@ -32,7 +32,8 @@ static void is_time(struct board *b, const unsigned want[8])
 {
     static const uint8_t regs[8] = {0x32, 9, 8, 7, 4, 2, 0, 6};
     for (unsigned i = 0; i < 8; i++)
-        cr_assert_eq(get(b, regs[i]), want[i], "register %u is %#x, not %#x", regs[i], get(b, regs[i]), want[i]);
+        cr_assert_eq(get(b, regs[i]), want[i], "register %u is %#x, not %#x", regs[i], get(b, regs[i]),
+                     want[i]);
 }
 
 Test(rtc, time_and_leap_day)
@@ -93,18 +94,18 @@ Test(rtc, update_ended_and_alarm)
     cr_assert(!b->level[8]);
     board_run(b, SECOND);
     cr_assert(b->level[8]);
-    unsigned flags = get(b, 0x0c);
+    unsigned flags = get(b, 0x0c) & ~0x40u; /* PF comes at the rate of register A, whoever waits */
     cr_assert_eq(flags, 0xb0, "alarm and update, not %#x", flags);
     cr_assert(!b->level[8]);
     cr_assert_eq(get(b, 0x0c), 0);
     put(b, 0x0b, 0x12);
     board_run(b, SECOND);
     cr_assert(b->level[8]);
-    cr_assert_eq(get(b, 0x0c), 0x90);
+    cr_assert_eq(get(b, 0x0c) & ~0x40u, 0x90);
     put(b, 0x0b, 0x02);
     board_run(b, SECOND);
     cr_assert_eq(b->clock.next, CLOCK_NEVER, "nobody waits, nothing runs");
-    cr_assert_eq(get(b, 0x0c), 0x10, "and still the flag is right, without IRQF");
+    cr_assert_eq(get(b, 0x0c), 0x50, "and still the flag is right, without IRQF");
     board_free(b);
 }
 

@@ -11,17 +11,20 @@ void trap_start(void);
 void library_start(void);
 
 /* -- Memory ------------------------------------------------------------------------------------ */
-void *memset(void *to, int value, size_t size) {
+void *memset(void *to, int value, size_t size)
+{
     void *d = to;
     asm volatile("rep stosb" : "+D"(d), "+c"(size) : "a"(value) : "memory");
     return to;
 }
-void *memcpy(void *to, const void *from, size_t size) {
+void *memcpy(void *to, const void *from, size_t size)
+{
     void *d = to;
     asm volatile("rep movsb" : "+D"(d), "+S"(from), "+c"(size)::"memory");
     return to;
 }
-int memcmp(const void *a, const void *b, size_t size) {
+int memcmp(const void *a, const void *b, size_t size)
+{
     const uint8_t *x = a, *y = b;
     for (size_t i = 0; i < size; i++) {
         if (x[i] != y[i]) {
@@ -30,7 +33,8 @@ int memcmp(const void *a, const void *b, size_t size) {
     }
     return 0;
 }
-size_t strlen(const char *s) {
+size_t strlen(const char *s)
+{
     size_t n = 0;
     while (s[n]) {
         n++;
@@ -44,7 +48,8 @@ struct sink {
     size_t size, used;
 };
 
-void print_char(char c) {
+void print_char(char c)
+{
     if (c == '\n') {
         print_char('\r');
     }
@@ -53,7 +58,8 @@ void print_char(char c) {
     outb(0x3f8, (uint8_t)c);
 }
 
-static void sink_char(struct sink *s, char c) {
+static void sink_char(struct sink *s, char c)
+{
     if (!s->buffer) {
         print_char(c);
     } else if (s->used + 1 < s->size) {
@@ -62,7 +68,8 @@ static void sink_char(struct sink *s, char c) {
     s->used++;
 }
 
-static void sink_field(struct sink *s, const char *text, size_t length, int width, bool left, char pad) {
+static void sink_field(struct sink *s, const char *text, size_t length, int width, bool left, char pad)
+{
     int fill = width > (int)length ? width - (int)length : 0;
     for (int i = 0; !left && i < fill; i++) {
         sink_char(s, pad);
@@ -76,7 +83,8 @@ static void sink_field(struct sink *s, const char *text, size_t length, int widt
 }
 
 /* %[-][0][width][l]{d,u,x,X,p,s,c,%} */
-static void format_list(struct sink *s, const char *f, va_list list) {
+static void format_list(struct sink *s, const char *f, va_list list)
+{
     for (; *f; f++) {
         if (*f != '%') {
             sink_char(s, *f);
@@ -140,19 +148,22 @@ static void format_list(struct sink *s, const char *f, va_list list) {
     }
 }
 
-void print_list(const char *format, va_list list) {
+void print_list(const char *format, va_list list)
+{
     struct sink s = {0};
     format_list(&s, format, list);
 }
 
-void print(const char *format, ...) {
+void print(const char *format, ...)
+{
     va_list list;
     va_start(list, format);
     print_list(format, list);
     va_end(list);
 }
 
-int format_text(char *buffer, size_t size, const char *format, ...) {
+int format_text(char *buffer, size_t size, const char *format, ...)
+{
     struct sink s = {.buffer = buffer, .size = size};
     va_list list;
     va_start(list, format);
@@ -163,7 +174,8 @@ int format_text(char *buffer, size_t size, const char *format, ...) {
 }
 
 /* -- Report ------------------------------------------------------------------------------------ */
-bool report(const char *name, const char *rule, bool ok, const char *format, ...) {
+bool report(const char *name, const char *rule, bool ok, const char *format, ...)
+{
     print("%s %s -- %s", ok ? "PASS" : "FAIL", name, rule);
     if (!ok) {
         va_list list;
@@ -177,12 +189,14 @@ bool report(const char *name, const char *rule, bool ok, const char *format, ...
     return ok;
 }
 
-void report_skip(const char *name, const char *rule, const char *why) {
+void report_skip(const char *name, const char *rule, const char *why)
+{
     print("SKIP %s -- %s: %s\n", name, rule, why);
     report_skipped++;
 }
 
-bool enabled(const char *name, const char *rule) {
+bool enabled(const char *name, const char *rule)
+{
     const char *at = command_line;
     size_t n = strlen(name);
     for (; *at; at++) {
@@ -203,7 +217,8 @@ bool enabled(const char *name, const char *rule) {
     return true;
 }
 
-void guest_exit(unsigned value) {
+void guest_exit(unsigned value)
+{
     static const char shutdown[] = "Shutdown";
     for (int spin = 0; spin < 100000 && !(inb(0x3fd) & 0x40); spin++) {
     }
@@ -216,12 +231,14 @@ void guest_exit(unsigned value) {
     }
 }
 
-void guest_finish(void) {
+void guest_finish(void)
+{
     print("%u passed, %u failed, %u skipped\n", report_passed, report_failed, report_skipped);
     guest_exit(report_failed == 0 && report_passed ? 0 : 1);
 }
 
-bool check_equal(const char *name, const char *rule, uint64_t got, uint64_t want) {
+bool check_equal(const char *name, const char *rule, uint64_t got, uint64_t want)
+{
     return report(name, rule, got == want, "got %lx, want %lx", got, want);
 }
 
@@ -232,18 +249,21 @@ static uint8_t trap_stacks[4][16384] __attribute__((aligned(16)));
 static uint8_t ring0_stack[16384] __attribute__((aligned(16)));
 extern char trap_stubs[];
 
-uint64_t descriptor(uint32_t base, uint32_t limit, unsigned access_flags) {
+uint64_t descriptor(uint32_t base, uint32_t limit, unsigned access_flags)
+{
     return (limit & 0xffff) | (uint64_t)(base & 0xffffff) << 16 | (uint64_t)(access_flags & 0xff) << 40 |
            (uint64_t)(limit >> 16 & 15) << 48 | (uint64_t)(access_flags >> 12 & 15) << 52 |
            (uint64_t)(base >> 24) << 56;
 }
 
-void gdt_set(unsigned selector, uint64_t value) {
+void gdt_set(unsigned selector, uint64_t value)
+{
     *(volatile uint64_t *)&gdt[selector / 8] = value;
     asm volatile("" ::: "memory");
 }
 
-void idt_set(unsigned vector, uint64_t offset, unsigned selector, unsigned type, unsigned ist) {
+void idt_set(unsigned vector, uint64_t offset, unsigned selector, unsigned type, unsigned ist)
+{
     idt[vector] = (struct gate){.offset0 = (uint16_t)offset,
                                 .offset1 = (uint16_t)(offset >> 16),
                                 .offset2 = (uint32_t)(offset >> 32),
@@ -253,13 +273,19 @@ void idt_set(unsigned vector, uint64_t offset, unsigned selector, unsigned type,
     asm volatile("" ::: "memory");
 }
 
-void idt_reset(unsigned vector) {
-    unsigned ist = vector == EXC_DF ? 2 : vector == VECTOR_RETURN ? 3 : vector == EXC_NMI ? 4 : vector < 32 ? 1 : 0;
+void idt_reset(unsigned vector)
+{
+    unsigned ist = vector == EXC_DF          ? 2
+                   : vector == VECTOR_RETURN ? 3
+                   : vector == EXC_NMI       ? 4
+                   : vector < 32             ? 1
+                                             : 0;
     unsigned type = vector == VECTOR_RETURN || vector == EXC_BP || vector == EXC_OF ? 0xee : 0x8e;
     idt_set(vector, (uint64_t)trap_stubs + 16 * vector, SEL_CODE64, type, ist);
 }
 
-static void descriptors_start(void) {
+static void descriptors_start(void)
+{
     uint64_t base = (uint64_t)&tss;
     tss.iomap = sizeof tss;
     for (int i = 0; i < 4; i++) {
@@ -275,7 +301,10 @@ static void descriptors_start(void) {
     asm volatile("lidt %0; lgdt %1; ltr %w2" ::"m"(r), "m"(g), "r"(SEL_TSS));
 }
 
-void library_start(void) {
+void library_start(void)
+{
+    outb(0x21, 0xff); /* 8259s masked: firmware may have left IRQ 0 on at vector 8 */
+    outb(0xa1, 0xff);
     outb(0x3f9, 0);    /* no interrupts */
     outb(0x3fb, 0x83); /* 115200 baud, 8N1 */
     outb(0x3f8, 1);
@@ -293,7 +322,8 @@ void library_start(void) {
 /* -- Pages: taken from 8 MB upwards ------------------------------------------------------------ */
 static uint64_t page_next = 0x800000;
 
-void *page_alloc_aligned(size_t size) {
+void *page_alloc_aligned(size_t size)
+{
     page_next = (page_next + size - 1) & ~(size - 1);
     void *page = (void *)page_next;
     page_next += size;
@@ -301,9 +331,13 @@ void *page_alloc_aligned(size_t size) {
     return page;
 }
 
-void *page_alloc(void) { return page_alloc_aligned(PAGE_SIZE); }
+void *page_alloc(void)
+{
+    return page_alloc_aligned(PAGE_SIZE);
+}
 
-uint64_t *page_entry(uint64_t *table, uint64_t address, int level) {
+uint64_t *page_entry(uint64_t *table, uint64_t address, int level)
+{
     for (int at = 4;; at--) {
         uint64_t *entry = &table[address >> (12 + 9 * (at - 1)) & 511];
         if (at == level) {
@@ -316,9 +350,13 @@ uint64_t *page_entry(uint64_t *table, uint64_t address, int level) {
     }
 }
 
-void page_map(uint64_t *pml4, uint64_t address, uint64_t entry, int level) {
+void page_map(uint64_t *pml4, uint64_t address, uint64_t entry, int level)
+{
     *(volatile uint64_t *)page_entry(pml4, address, level) = entry;
     invlpg(address);
 }
 
-unsigned physical_bits(void) { return cpuid(0x80000008, 0).eax & 0xff; }
+unsigned physical_bits(void)
+{
+    return cpuid(0x80000008, 0).eax & 0xff;
+}

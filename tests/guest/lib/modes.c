@@ -11,20 +11,22 @@ void legacy_enter(struct legacy *l);
 void real_enter(struct real *r);
 void ap_main(void);
 
-void legacy_run(struct legacy *l) {
+void legacy_run(struct legacy *l)
+{
     gdt_set(0x58, descriptor((uint32_t)(uint64_t)tss32, 103, 0x89));
     for (unsigned v = 0; v < 129; v++) {
         uint64_t at = (uint64_t)trap_stubs32 + 16 * (v < 32 ? v : 32);
         bool present = v < 32 || v == VECTOR_RETURN;
         bool user = v == EXC_BP || v == EXC_OF || v == VECTOR_RETURN;
         idt32[v] = !present ? 0
-                            : (at & 0xffff) | (uint64_t)SEL_CODE32 << 16 | (uint64_t)(user ? 0xee : 0x8e) << 40 |
-                                  (at >> 16 & 0xffff) << 48;
+                            : (at & 0xffff) | (uint64_t)SEL_CODE32 << 16 |
+                                  (uint64_t)(user ? 0xee : 0x8e) << 40 | (at >> 16 & 0xffff) << 48;
     }
     legacy_enter(l);
 }
 
-void real_run(const void *code, size_t size, struct real *r) {
+void real_run(const void *code, size_t size, struct real *r)
+{
     volatile uint16_t *ivt = (volatile uint16_t *)4; /* vector 0 apart: a store to address 0 is not C */
     uint8_t *low = (uint8_t *)0x8000;
     for (unsigned v = 0; v < 256; v++) {
@@ -51,7 +53,8 @@ void real_run(const void *code, size_t size, struct real *r) {
 static void (*volatile ap_function)(unsigned id);
 static volatile uint32_t ap_alive;
 
-void lapic_enable(void) {
+void lapic_enable(void)
+{
     outb(0x21, 0xff);
     outb(0xa1, 0xff);
     wrmsr(IA32_APIC_BASE, rdmsr(IA32_APIC_BASE) | 1 << 11);
@@ -61,7 +64,8 @@ void lapic_enable(void) {
     lapic_write(LAPIC_LVT_LINT0, 0x10000);
 }
 
-void lapic_icr(unsigned destination, uint32_t low) {
+void lapic_icr(unsigned destination, uint32_t low)
+{
     lapic_write(LAPIC_ICR2, destination << 24);
     lapic_write(LAPIC_ICR, low);
     for (int spin = 0; spin < 100000 && (lapic_read(LAPIC_ICR) & 1 << 12); spin++) {
@@ -69,7 +73,8 @@ void lapic_icr(unsigned destination, uint32_t low) {
     }
 }
 
-bool wait_for(volatile uint32_t *value, uint32_t want) {
+bool wait_for(volatile uint32_t *value, uint32_t want)
+{
     uint64_t begin = rdtsc();
     for (int spin = 0; *value != want; spin++) {
         if (spin > 1000 && rdtsc() - begin > 2000000000ul) {
@@ -80,7 +85,8 @@ bool wait_for(volatile uint32_t *value, uint32_t want) {
     return true;
 }
 
-void ap_main(void) {
+void ap_main(void)
+{
     unsigned id = lapic_read(LAPIC_ID) >> 24;
     lapic_enable();
     ap_alive = 1;
@@ -90,13 +96,15 @@ void ap_main(void) {
     }
 }
 
-static void pause_for(uint64_t ticks) {
+static void pause_for(uint64_t ticks)
+{
     for (uint64_t begin = rdtsc(); rdtsc() - begin < ticks;) {
         cpu_relax();
     }
 }
 
-bool cpu_start(unsigned id, void (*function)(unsigned id)) {
+bool cpu_start(unsigned id, void (*function)(unsigned id))
+{
     memcpy((void *)0x7000, ap_page, (size_t)(ap_page_end - ap_page));
     ap_function = function;
     ap_alive = 0;

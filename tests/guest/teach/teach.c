@@ -1,9 +1,10 @@
 /*
  * teach/teach.c -- a hypervisor to read: it starts a guest, and shows every VM exit in a table.
  *
- * SDM 3C chapters 23 to 27. Three levels take part: the machine that runs this image (L0: silicon, or droste), the
- * hypervisor in this file (L1), and the guest program below (L2). The guest does one thing of each kind that makes a
- * processor leave VMX non-root operation; the hypervisor decodes the exit, does what the guest wanted, and resumes it.
+ * SDM 3C chapters 23 to 27. Three levels take part: the machine that runs this image (L0: silicon, or
+ * droste), the hypervisor in this file (L1), and the guest program below (L2). The guest does one thing of
+ * each kind that makes a processor leave VMX non-root operation; the hypervisor decodes the exit, does what
+ * the guest wanted, and resumes it.
  *
  * Read in this order: the guest (guest_program), exits (the handlers, one for each exit reason), guest_main.
  */
@@ -12,30 +13,31 @@
 #define HIDDEN_PAGE 0x50000000ul /* guest-physical: not in the EPT until the guest touches it */
 #define TIMER_TICKS 20000
 
-/* -- The guest (L2) ------------------------------------------------------------------------------------------------ */
+/* -- The guest (L2)
+ * ------------------------------------------------------------------------------------------------ */
 extern char guest_program[], guest_after_loop[];
 asm(".pushsection .user,\"awx\",@progbits\n"
     "guest_program:\n"
     "  mov $0x40000000, %eax\n"
-    "  cpuid\n"                       /* who is my hypervisor? */
+    "  cpuid\n" /* who is my hypervisor? */
     "  mov $0x1b, %ecx\n"
-    "  rdmsr\n"                       /* IA32_APIC_BASE */
+    "  rdmsr\n" /* IA32_APIC_BASE */
     "  mov $0x174, %ecx\n"
     "  mov $0x10, %eax\n"
     "  xor %edx, %edx\n"
-    "  wrmsr\n"                       /* IA32_SYSENTER_CS */
+    "  wrmsr\n" /* IA32_SYSENTER_CS */
     "  mov $'D', %al\n"
-    "  out %al, $0xe9\n"              /* a debug port */
+    "  out %al, $0xe9\n" /* a debug port */
     "  mov $0x71, %edx\n"
-    "  in %dx, %al\n"                 /* CMOS data */
+    "  in %dx, %al\n" /* CMOS data */
     "  mov %cr3, %rax\n"
     "  mov %rax, %cr3\n"
     "  mov %cr4, %rax\n"
     "  or $4, %rax\n"
-    "  mov %rax, %cr4\n"              /* CR4.TSD = 1: a bit that the hypervisor owns */
+    "  mov %rax, %cr4\n" /* CR4.TSD = 1: a bit that the hypervisor owns */
     "  mov $0x50000040, %ebx\n"
-    "  mov (%rbx), %rax\n"            /* a page that is not there */
-    "  mov %rax, 8(%rbx)\n"           /* ... and then is read-only */
+    "  mov (%rbx), %rax\n"  /* a page that is not there */
+    "  mov %rax, 8(%rbx)\n" /* ... and then is read-only */
     "  rdtsc\n"
     "  ud2\n"
     "  invlpg (%rbx)\n"
@@ -43,23 +45,29 @@ asm(".pushsection .user,\"awx\",@progbits\n"
     "  hlt\n"
     "  mov $1, %eax\n"
     "  mov $42, %ebx\n"
-    "  vmcall\n"                      /* hypercall 1: please step me */
-    "  inc %ebx\n"                    /* a monitor trap flag exit follows this */
+    "  vmcall\n"   /* hypercall 1: please step me */
+    "  inc %ebx\n" /* a monitor trap flag exit follows this */
     "1: pause\n"
-    "  jmp 1b\n"                      /* for ever: only the timer helps */
+    "  jmp 1b\n" /* for ever: only the timer helps */
     "guest_after_loop:\n"
     "  xor %eax, %eax\n"
-    "  vmcall\n"                      /* hypercall 0: goodbye */
+    "  vmcall\n" /* hypercall 0: goodbye */
     ".popsection");
 
-/* -- The table ------------------------------------------------------------------------------------------------------ */
+/* -- The table
+ * ------------------------------------------------------------------------------------------------------ */
 enum { COLUMNS = 5 };
 static const struct {
     const char *title;
     int width;
-} column[COLUMNS] = {{"#", 2}, {"Exit reason", 17}, {"L2 RIP", 8}, {"What the exit says", 29}, {"What the hypervisor does", 28}};
+} column[COLUMNS] = {{"#", 2},
+                     {"Exit reason", 17},
+                     {"L2 RIP", 8},
+                     {"What the exit says", 29},
+                     {"What the hypervisor does", 28}};
 
-static void rule(char c) {
+static void rule(char c)
+{
     for (int i = 0; i < COLUMNS; i++) {
         print("%s", i ? "+" : "");
         for (int k = 0; k < column[i].width + 2; k++) {
@@ -70,7 +78,8 @@ static void rule(char c) {
 }
 
 /* How much of `text` fits in `width`, broken at a blank. */
-static int fits(const char *text, int width) {
+static int fits(const char *text, int width)
+{
     int length = (int)strlen(text), at = width;
     if (length <= width) {
         return length;
@@ -81,7 +90,8 @@ static int fits(const char *text, int width) {
     return at ? at : width;
 }
 
-static void row(const char *cells[COLUMNS]) {
+static void row(const char *cells[COLUMNS])
+{
     for (bool more = true; more;) {
         more = false;
         for (int i = 0; i < COLUMNS; i++) {
@@ -106,24 +116,32 @@ static char says[400], does[400];
 #define SAYS(...) format_text(says, sizeof says, __VA_ARGS__)
 #define DOES(...) format_text(does, sizeof does, __VA_ARGS__)
 
-/* -- The hypervisor's view of its guest ------------------------------------------------------------------------------ */
+/* -- The hypervisor's view of its guest
+ * ------------------------------------------------------------------------------ */
 static uint64_t guest_cr4, guest_sysenter_cs, eptp;
 static bool finished;
 
-static uint64_t *guest_register(unsigned number) {
+static uint64_t *guest_register(unsigned number)
+{
     static uint64_t rsp;
-    uint64_t *r[16] = {&vmx_guest.rax, &vmx_guest.rcx, &vmx_guest.rdx, &vmx_guest.rbx, &rsp, &vmx_guest.rbp, &vmx_guest.rsi, &vmx_guest.rdi,
-                       &vmx_guest.r8, &vmx_guest.r9, &vmx_guest.r10, &vmx_guest.r11, &vmx_guest.r12, &vmx_guest.r13, &vmx_guest.r14, &vmx_guest.r15};
+    uint64_t *r[16] = {&vmx_guest.rax, &vmx_guest.rcx, &vmx_guest.rdx, &vmx_guest.rbx,
+                       &rsp,           &vmx_guest.rbp, &vmx_guest.rsi, &vmx_guest.rdi,
+                       &vmx_guest.r8,  &vmx_guest.r9,  &vmx_guest.r10, &vmx_guest.r11,
+                       &vmx_guest.r12, &vmx_guest.r13, &vmx_guest.r14, &vmx_guest.r15};
     return r[number & 15];
 }
 
-static const char *register_name(unsigned number) {
-    static const char *const names[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15"};
+static const char *register_name(unsigned number)
+{
+    static const char *const names[] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+                                        "R8",  "R9",  "R10", "R11", "R12", "R13", "R14", "R15"};
     return names[number & 15];
 }
 
-/* -- Exits: one function for each reason -------------------------------------------------------------------------------- */
-static void exit_cpuid(const struct vmx_exit *e) {
+/* -- Exits: one function for each reason
+ * -------------------------------------------------------------------------------- */
+static void exit_cpuid(const struct vmx_exit *e)
+{
     uint32_t leaf = (uint32_t)vmx_guest.rax;
     SAYS("CPUID always exits; EAX asks for leaf %XH. No qualification.", leaf);
     vmx_guest.rax = 0x40000000;
@@ -134,7 +152,8 @@ static void exit_cpuid(const struct vmx_exit *e) {
     vmx_skip(e);
 }
 
-static void exit_rdmsr(const struct vmx_exit *e) {
+static void exit_rdmsr(const struct vmx_exit *e)
+{
     uint32_t index = (uint32_t)vmx_guest.rcx;
     uint64_t value = 0xfee00900;
     SAYS("ECX = %XH (IA32_APIC_BASE); its bit in the MSR bitmap is 1", index);
@@ -144,7 +163,8 @@ static void exit_rdmsr(const struct vmx_exit *e) {
     vmx_skip(e);
 }
 
-static void exit_wrmsr(const struct vmx_exit *e) {
+static void exit_wrmsr(const struct vmx_exit *e)
+{
     guest_sysenter_cs = vmx_guest.rdx << 32 | (uint32_t)vmx_guest.rax;
     SAYS("ECX = %lXH (IA32_SYSENTER_CS), EDX:EAX = %lXH", vmx_guest.rcx & 0xffffffff, guest_sysenter_cs);
     vmcs_set(VMCS_GUEST_SYSENTER_CS, guest_sysenter_cs);
@@ -152,25 +172,31 @@ static void exit_wrmsr(const struct vmx_exit *e) {
     vmx_skip(e);
 }
 
-static void exit_io(const struct vmx_exit *e) {
+static void exit_io(const struct vmx_exit *e)
+{
     bool in = e->qualification & 8;
     unsigned size = (unsigned)(e->qualification & 7) + 1, port = (unsigned)(e->qualification >> 16) & 0xffff;
     SAYS("%s, port %XH, %u byte%s, port in %s%s%s", in ? "IN" : "OUT", port, size, size > 1 ? "s" : "",
-         e->qualification & 1 << 6 ? "the instruction" : "DX", e->qualification & 16 ? ", string" : "", e->qualification & 32 ? ", REP" : "");
+         e->qualification & 1 << 6 ? "the instruction" : "DX", e->qualification & 16 ? ", string" : "",
+         e->qualification & 32 ? ", REP" : "");
     if (in) {
         vmx_guest.rax = (vmx_guest.rax & ~0xfful) | 0x2a;
         DOES("plays the device: AL = 2AH; RIP + %u", e->length);
     } else {
-        DOES("takes the byte %lXH ('%c') from AL; no real port is touched; RIP + %u", vmx_guest.rax & 0xff, (char)vmx_guest.rax, e->length);
+        DOES("takes the byte %lXH ('%c') from AL; no real port is touched; RIP + %u", vmx_guest.rax & 0xff,
+             (char)vmx_guest.rax, e->length);
     }
     vmx_skip(e);
 }
 
-static void exit_cr_access(const struct vmx_exit *e) {
+static void exit_cr_access(const struct vmx_exit *e)
+{
     static const char *const kinds[] = {"MOV to", "MOV from", "CLTS", "LMSW"};
-    unsigned cr = e->qualification & 15, kind = e->qualification >> 4 & 3, number = e->qualification >> 8 & 15;
+    unsigned cr = e->qualification & 15, kind = e->qualification >> 4 & 3,
+             number = e->qualification >> 8 & 15;
     uint64_t *r = guest_register(number);
-    SAYS("%s CR%u, register %s%s", kinds[kind], cr, register_name(number), cr == 4 ? ": it would change a bit that the guest/host mask owns" : "");
+    SAYS("%s CR%u, register %s%s", kinds[kind], cr, register_name(number),
+         cr == 4 ? ": it would change a bit that the guest/host mask owns" : "");
     if (cr == 3 && kind == 1) {
         *r = vmcs(VMCS_GUEST_CR3);
         DOES("hands out the guest's CR3: %lXH; RIP + %u", *r, e->length);
@@ -180,15 +206,22 @@ static void exit_cr_access(const struct vmx_exit *e) {
     } else {
         guest_cr4 = *r;
         vmcs_set(VMCS_CR4_SHADOW, guest_cr4);
-        DOES("stores %lXH in the read shadow: the guest reads TSD = 1, the processor runs with TSD = 0; RIP + %u", guest_cr4, e->length);
+        DOES("stores %lXH in the read shadow: the guest reads TSD = 1, the processor runs with TSD = 0; RIP "
+             "+ %u",
+             guest_cr4, e->length);
     }
     vmx_skip(e);
 }
 
-static void exit_ept_violation(const struct vmx_exit *e) {
+static void exit_ept_violation(const struct vmx_exit *e)
+{
     uint64_t q = e->qualification, *entry = ept_entry(eptp, e->physical, 1);
-    SAYS("%s of guest-physical %lXH (linear %lXH); the EPT allows: %s%s%s%s", q & 1 ? "read" : q & 2 ? "write" : "fetch", e->physical, e->linear,
-         q & 8 ? "R" : "", q & 16 ? "W" : "", q & 32 ? "X" : "", q & 0x38 ? "" : "nothing");
+    SAYS("%s of guest-physical %lXH (linear %lXH); the EPT allows: %s%s%s%s",
+         q & 1   ? "read"
+         : q & 2 ? "write"
+                 : "fetch",
+         e->physical, e->linear, q & 8 ? "R" : "", q & 16 ? "W" : "", q & 32 ? "X" : "",
+         q & 0x38 ? "" : "nothing");
     if (q & 0x38) {
         *entry |= 2;
         DOES("adds the W right to the EPT entry; RIP stays, the store is tried again");
@@ -201,43 +234,52 @@ static void exit_ept_violation(const struct vmx_exit *e) {
     invept(2, 0);
 }
 
-static void exit_rdtsc(const struct vmx_exit *e) {
+static void exit_rdtsc(const struct vmx_exit *e)
+{
     SAYS("\"RDTSC exiting\" is 1. No qualification.");
     vmx_guest.rax = 1000, vmx_guest.rdx = 0;
     DOES("shows the time that it wants: EDX:EAX = 1000; RIP + %u", e->length);
     vmx_skip(e);
 }
 
-static void exit_exception(const struct vmx_exit *e) {
-    static const char *const types[] = {"external interrupt", "?", "NMI", "hardware exception", "?", "privileged software exception", "software exception", "?"};
+static void exit_exception(const struct vmx_exit *e)
+{
+    static const char *const types[] = {"external interrupt", "?", "NMI",
+                                        "hardware exception", "?", "privileged software exception",
+                                        "software exception", "?"};
     unsigned vector = e->interruption & 0xff;
-    SAYS("vector %u (%s), %s, %s error code; its bit in the exception bitmap is 1", vector, trap_name(vector), types[e->interruption >> 8 & 7],
-         e->interruption & 1 << 11 ? "with" : "no");
+    SAYS("vector %u (%s), %s, %s error code; its bit in the exception bitmap is 1", vector, trap_name(vector),
+         types[e->interruption >> 8 & 7], e->interruption & 1 << 11 ? "with" : "no");
     vmcs_set(VMCS_GUEST_RIP, e->rip + 2);
     DOES("steps over the 2 bytes of UD2; it could also inject %s into the guest", trap_name(vector));
 }
 
-static void exit_invlpg(const struct vmx_exit *e) {
+static void exit_invlpg(const struct vmx_exit *e)
+{
     SAYS("linear address %lXH", e->qualification);
     DOES("has nothing to drop: there is no shadow page table; RIP + %u", e->length);
     vmx_skip(e);
 }
 
-static void exit_mov_dr(const struct vmx_exit *e) {
+static void exit_mov_dr(const struct vmx_exit *e)
+{
     unsigned number = e->qualification >> 8 & 15;
-    SAYS("MOV %s DR%lu, register %s", e->qualification & 16 ? "from" : "to", e->qualification & 7, register_name(number));
+    SAYS("MOV %s DR%lu, register %s", e->qualification & 16 ? "from" : "to", e->qualification & 7,
+         register_name(number));
     *guest_register(number) = 0x400;
     DOES("gives %s the value 400H and keeps the real DR7; RIP + %u", register_name(number), e->length);
     vmx_skip(e);
 }
 
-static void exit_hlt(const struct vmx_exit *e) {
+static void exit_hlt(const struct vmx_exit *e)
+{
     SAYS("the guest has nothing to do. No qualification.");
     DOES("could run another guest now; with only this one it goes on; RIP + %u", e->length);
     vmx_skip(e);
 }
 
-static void timer_start(void) {
+static void timer_start(void)
+{
     if (vmx_can(IA32_VMX_PINBASED_CTLS, PIN_PREEMPTION_TIMER)) {
         vmx_control_set(VMCS_PIN_CONTROLS, PIN_PREEMPTION_TIMER);
         vmcs_set(VMCS_PREEMPTION_TIMER, TIMER_TICKS);
@@ -246,7 +288,8 @@ static void timer_start(void) {
     }
 }
 
-static void exit_vmcall(const struct vmx_exit *e) {
+static void exit_vmcall(const struct vmx_exit *e)
+{
     uint64_t call = vmx_guest.rax;
     if (call == 0) {
         SAYS("hypercall %lu (RAX): goodbye", call);
@@ -259,20 +302,24 @@ static void exit_vmcall(const struct vmx_exit *e) {
     timer_start(); /* whatever the guest does now, the hypervisor gets the processor back */
     if (vmx_can(IA32_VMX_PROCBASED_CTLS, PROC_MTF)) {
         vmx_control_set(VMCS_PROC_CONTROLS, PROC_MTF);
-        DOES("sets the preemption timer to %u ticks, and the monitor trap flag: one instruction, then an exit; RIP + %u", TIMER_TICKS, e->length);
+        DOES("sets the preemption timer to %u ticks, and the monitor trap flag: one instruction, then an "
+             "exit; RIP + %u",
+             TIMER_TICKS, e->length);
     } else {
         DOES("sets the preemption timer to %u ticks; RIP + %u", TIMER_TICKS, e->length);
     }
 }
 
-static void exit_mtf(const struct vmx_exit *e) {
+static void exit_mtf(const struct vmx_exit *e)
+{
     (void)e;
     SAYS("one instruction was run (RBX is now %lu). No qualification.", vmx_guest.rbx);
     vmx_control_clear(VMCS_PROC_CONTROLS, PROC_MTF);
     DOES("clears the flag; the guest runs on, into an endless loop");
 }
 
-static void exit_preemption_timer(const struct vmx_exit *e) {
+static void exit_preemption_timer(const struct vmx_exit *e)
+{
     (void)e;
     SAYS("the timer counted down to 0 while the guest span in a loop. No qualification.");
     vmx_control_clear(VMCS_PIN_CONTROLS, PIN_PREEMPTION_TIMER);
@@ -285,24 +332,38 @@ static const struct {
     unsigned reason;
     void (*handle)(const struct vmx_exit *e);
 } handlers[] = {
-    {EXIT_REASON_CPUID, exit_cpuid}, {EXIT_REASON_RDMSR, exit_rdmsr}, {EXIT_REASON_WRMSR, exit_wrmsr}, {EXIT_REASON_IO, exit_io},
-    {EXIT_REASON_CR_ACCESS, exit_cr_access}, {EXIT_REASON_EPT_VIOLATION, exit_ept_violation}, {EXIT_REASON_RDTSC, exit_rdtsc},
-    {EXIT_REASON_EXCEPTION, exit_exception}, {EXIT_REASON_INVLPG, exit_invlpg}, {EXIT_REASON_MOV_DR, exit_mov_dr}, {EXIT_REASON_HLT, exit_hlt},
-    {EXIT_REASON_VMCALL, exit_vmcall}, {EXIT_REASON_MTF, exit_mtf}, {EXIT_REASON_PREEMPTION_TIMER, exit_preemption_timer},
+    {EXIT_REASON_CPUID, exit_cpuid},
+    {EXIT_REASON_RDMSR, exit_rdmsr},
+    {EXIT_REASON_WRMSR, exit_wrmsr},
+    {EXIT_REASON_IO, exit_io},
+    {EXIT_REASON_CR_ACCESS, exit_cr_access},
+    {EXIT_REASON_EPT_VIOLATION, exit_ept_violation},
+    {EXIT_REASON_RDTSC, exit_rdtsc},
+    {EXIT_REASON_EXCEPTION, exit_exception},
+    {EXIT_REASON_INVLPG, exit_invlpg},
+    {EXIT_REASON_MOV_DR, exit_mov_dr},
+    {EXIT_REASON_HLT, exit_hlt},
+    {EXIT_REASON_VMCALL, exit_vmcall},
+    {EXIT_REASON_MTF, exit_mtf},
+    {EXIT_REASON_PREEMPTION_TIMER, exit_preemption_timer},
 };
 
-/* -- Setting up ------------------------------------------------------------------------------------------------------------ */
-static bool guest_setup(void) {
+/* -- Setting up
+ * ------------------------------------------------------------------------------------------------------------
+ */
+static bool guest_setup(void)
+{
     uint8_t *msr_bitmap, *io_a = page_alloc(), *io_b = page_alloc();
     vmx_guest_reset();
     msr_bitmap = (uint8_t *)vmcs(VMCS_MSR_BITMAP);
-    msr_bitmap[0x1b / 8] |= 1 << (0x1b % 8);           /* reads of MSRs 0 to 1FFFH */
-    msr_bitmap[2048 + 0x174 / 8] |= 1 << (0x174 % 8);  /* writes */
+    msr_bitmap[0x1b / 8] |= 1 << (0x1b % 8);          /* reads of MSRs 0 to 1FFFH */
+    msr_bitmap[2048 + 0x174 / 8] |= 1 << (0x174 % 8); /* writes */
     io_a[0xe9 / 8] |= 1 << (0xe9 % 8);
     io_a[0x71 / 8] |= 1 << (0x71 % 8);
     vmcs_set(VMCS_IO_BITMAP_A, (uint64_t)io_a);
     vmcs_set(VMCS_IO_BITMAP_B, (uint64_t)io_b);
-    vmx_control_set(VMCS_PROC_CONTROLS, PROC_HLT_EXITING | PROC_IO_BITMAPS | PROC_RDTSC_EXITING | PROC_MOV_DR_EXITING | PROC_INVLPG_EXITING |
+    vmx_control_set(VMCS_PROC_CONTROLS, PROC_HLT_EXITING | PROC_IO_BITMAPS | PROC_RDTSC_EXITING |
+                                            PROC_MOV_DR_EXITING | PROC_INVLPG_EXITING |
                                             PROC_CR3_LOAD_EXITING | PROC_CR3_STORE_EXITING);
     vmcs_set(VMCS_EXCEPTION_BITMAP, 1 << EXC_UD);
     vmcs_set(VMCS_CR4_MASK, CR4_TSD | CR4_VMXE);
@@ -319,20 +380,23 @@ static bool guest_setup(void) {
     return true;
 }
 
-void guest_main(void) {
+void guest_main(void)
+{
     static unsigned count[65];
     unsigned exits = 0, kinds = 0;
-    print("\nA hypervisor and its guest, exit by exit\n\n"
-          "  L0  the machine: it emulates a processor with VT-x\n"
-          "  L1  this hypervisor: it has turned VMX on (VMXON), filled a VMCS, and enters its guest\n"
-          "  L2  the guest: a few instructions of each kind; those that L1 wants to see end in a VM exit\n\n");
+    print(
+        "\nA hypervisor and its guest, exit by exit\n\n"
+        "  L0  the machine: it emulates a processor with VT-x\n"
+        "  L1  this hypervisor: it has turned VMX on (VMXON), filled a VMCS, and enters its guest\n"
+        "  L2  the guest: a few instructions of each kind; those that L1 wants to see end in a VM exit\n\n");
     if (!vmx_start()) {
         print("There is no VT-x here: CPUID.1:ECX.VMX[bit 5] is 0, or the firmware locked it off.\n");
         guest_exit(1);
     }
     uint64_t basic = rdmsr(IA32_VMX_BASIC);
-    print("VMXON done. VMCS revision %lXH, region of %lu bytes. The guest starts at %lXH with its own stack.\n\n", basic & 0x7fffffff,
-          basic >> 32 & 0x1fff, (uint64_t)guest_program);
+    print("VMXON done. VMCS revision %lXH, region of %lu bytes. The guest starts at %lXH with its own "
+          "stack.\n\n",
+          basic & 0x7fffffff, basic >> 32 & 0x1fff, (uint64_t)guest_program);
     if (!guest_setup()) {
         guest_exit(1);
     }
@@ -346,7 +410,8 @@ void guest_main(void) {
         struct vmx_exit e = vmx_enter();
         char number[8], reason[48], rip[24];
         if (e.result != VMX_OK) {
-            print("VM entry failed: %s, VM-instruction error %u\n", e.result == VMX_FAIL_VALID ? "VMfailValid" : "VMfailInvalid", e.error);
+            print("VM entry failed: %s, VM-instruction error %u\n",
+                  e.result == VMX_FAIL_VALID ? "VMfailValid" : "VMfailInvalid", e.error);
             guest_exit(1);
         }
         unsigned basic_reason = e.reason & 0xffff;
@@ -378,9 +443,10 @@ void guest_main(void) {
     }
     rule('=');
     bool ok = finished && vmx_guest.rbx == 43 && kinds >= 8;
-    print("\n%u exits of %u kinds. The guest is %s, and the hypervisor leaves VMX operation (VMXOFF).\n\n", exits, kinds,
-          finished ? "done" : "not done after 64 exits");
+    print("\n%u exits of %u kinds. The guest is %s, and the hypervisor leaves VMX operation (VMXOFF).\n\n",
+          exits, kinds, finished ? "done" : "not done after 64 exits");
     asm volatile("vmxoff");
-    report("teach", "SDM 3C chapters 23 to 27", ok, "%u exits of %u kinds, RBX %lu", exits, kinds, vmx_guest.rbx);
+    report("teach", "SDM 3C chapters 23 to 27", ok, "%u exits of %u kinds, RBX %lu", exits, kinds,
+           vmx_guest.rbx);
     guest_finish();
 }
