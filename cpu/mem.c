@@ -28,8 +28,12 @@ static NORETURN void raise_segment(struct cpu *cpu, enum seg_reg seg)
 gva_t cpu_linear(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, enum mem_access access)
 {
     const struct segment *s = &cpu->seg[seg];
-    if (cpu->key & KEY_L)
-        return seg >= SEG_FS ? s->base + ea : ea;
+    if (cpu->key & KEY_L) {
+        gva_t linear = seg >= SEG_FS ? s->base + ea : ea;
+        if (unlikely(!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)))
+            raise_segment(cpu, seg);
+        return linear;
+    }
     if (s->ar & AR_UNUSABLE)
         raise_segment(cpu, seg);
     uint64_t last = ea + size - 1;
@@ -56,6 +60,13 @@ static void check_alignment(struct cpu *cpu, gva_t linear, unsigned size, unsign
 {
     if (unlikely(cpu->key & KEY_AC) && !(flags & MMU_SYSTEM) && (linear & (size - 1)))
         cpu_raise(cpu, EXC_AC, 0);
+}
+
+/* An access that begins in the last canonical page and ends behind it: found before any translation. */
+static void check_canonical_end(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
+{
+    if (unlikely(!cpu_canonical(linear + size - 1)) && (cpu->key & KEY_L))
+        raise_segment(cpu, seg);
 }
 
 static bool data_breakpoints(const struct cpu *cpu)
@@ -86,6 +97,7 @@ static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned 
 
 uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw)
 {
+    check_canonical_end(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
     enum mmu_access access = rmw ? MMU_WRITE : MMU_READ;
     gpa_t gpa = translate(cpu, seg, linear, access, flags);
@@ -109,6 +121,7 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
 
 void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value, unsigned flags)
 {
+    check_canonical_end(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
     gpa_t gpa = translate(cpu, seg, linear, MMU_WRITE, flags);
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
@@ -233,6 +246,7 @@ void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
         return;
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    check_canonical_end(cpu, seg, linear, 16);
     translate(cpu, seg, linear, MMU_READ, 0);
     if (first < 16)
         translate(cpu, seg, linear + first, MMU_READ, 0);
@@ -249,6 +263,7 @@ void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t
         return;
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    check_canonical_end(cpu, seg, linear, 16);
     translate(cpu, seg, linear, MMU_WRITE, 0);
     if (first < 16)
         translate(cpu, seg, linear + first, MMU_WRITE, 0);

@@ -55,6 +55,8 @@ static void emit(struct emitter *e, const uint8_t *p, unsigned n)
 }
 #define EMIT(e, ...) emit(e, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
+enum { MXCSR_UE = 1 << 4, MXCSR_UM = 1 << 11 };
+
 #define FRAME(member) ((uint8_t)offsetof(struct stub_frame, member))
 
 static void emit_operand_moves(struct emitter *e, uint8_t class, bool second, bool store)
@@ -157,6 +159,32 @@ static void run_xmm(struct cpu *cpu, const struct uop *u, const struct vec_stub 
     ((stub_code *)s->code)(&cpu->v[u->d], &cpu->v[u->a], NULL);
 }
 
+/* SDM 1, "Numeric Underflow Exception (#U)": unmasked, a tiny result raises even when it is exact, which the host, run
+ * masked, does not report. */
+static bool tiny_result(const struct stub_request *q, const union vreg *v)
+{
+    bool arithmetic = q->map == STUB_MAP_0F &&
+                      (q->opcode == 0x58 || q->opcode == 0x59 || q->opcode == 0x5c || q->opcode == 0x5e ||
+                       q->opcode == 0xd0 || q->opcode == 0x7c || q->opcode == 0x7d);
+    bool narrowing = q->map == STUB_MAP_0F && q->opcode == 0x5a && (q->prefix == 0x66 || q->prefix == 0xf2);
+    bool dot = q->map == STUB_MAP_0F3A && (q->opcode == 0x40 || q->opcode == 0x41);
+    if (!arithmetic && !narrowing && !dot)
+        return false;
+    bool scalar = q->prefix == 0xf2 || q->prefix == 0xf3;
+    bool wide = !narrowing && (q->prefix == 0x66 || q->prefix == 0xf2) && !(dot && q->opcode == 0x40);
+    if (q->opcode == 0xd0 || q->opcode == 0x7c || q->opcode == 0x7d) { /* F2 is packed single, 66 packed double */
+        scalar = false;
+        wide = q->prefix == 0x66;
+    }
+    for (unsigned i = 0; i < (scalar ? 1u : wide || narrowing ? 2u : 4u); i++) {
+        bool tiny = wide ? (v->q[i] & 0x7ff0000000000000ull) == 0 && (v->q[i] & 0x000fffffffffffffull)
+                         : (v->d[i] & 0x7f800000u) == 0 && (v->d[i] & 0x007fffffu);
+        if (tiny)
+            return true;
+    }
+    return false;
+}
+
 static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub *s)
 {
     const struct stub_request *q = &s->q;
@@ -177,7 +205,10 @@ static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub 
     f.rdx = cpu->r[REG_RDX];
     ((stub_code *)s->code)(q->mxcsr ? &result : reg, rm, &f);
     if (q->mxcsr) {
-        uint32_t raised = f.mxcsr & 0x3f, unmasked = raised & ~(cpu->mxcsr >> 7);
+        uint32_t raised = f.mxcsr & 0x3f;
+        if (unlikely(!(cpu->mxcsr & MXCSR_UM)) && tiny_result(q, &result))
+            raised |= MXCSR_UE;
+        uint32_t unmasked = raised & ~(cpu->mxcsr >> 7);
         /* IE, DE and ZE are found before the operation: then nothing is rounded. */
         if (unmasked & 0x07)
             raised &= 0x07;

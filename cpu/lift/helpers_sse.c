@@ -51,6 +51,9 @@ void helper_sse_maskmov(struct cpu *cpu, const struct uop *u)
     const uint8_t *data = mmx ? cpu->x87.r[u->d].b : cpu->v[u->d].b;
     const uint8_t *mask = mmx ? cpu->x87.r[u->a].b : cpu->v[u->a].b;
     unsigned n = mmx ? 8 : 16;
+    for (unsigned i = 0; i < n; i++) /* all or nothing */
+        if (mask[i] & 0x80)
+            cpu_probe(cpu, cpu_linear(cpu, AM_SEG(u->am), cpu->r[u->b] + i, 1, MEM_WRITE), 1, MEM_WRITE, 0);
     for (unsigned i = 0; i < n; i++)
         if (mask[i] & 0x80)
             cpu_write(cpu, AM_SEG(u->am), cpu->r[u->b] + i, 1, data[i]);
@@ -65,5 +68,6 @@ void helper_emms(struct cpu *cpu, const struct uop *u)
     (void)u;
     if (cpu->x87.fsw & 0x80)
         cpu_raise(cpu, EXC_MF, 0);
+    cpu->x87.top = 0;
     cpu->x87.ftw = 0;
 }

@@ -150,9 +150,9 @@ static void compare(struct x87_op *x, unsigned pops)
     struct x87 *f = x->f;
     pointers(x, false);
     if (empty(f, 0) || empty(f, x->i)) {
+        f->fsw |= FSW_C0 | FSW_C2 | FSW_C3; /* unordered, masked or not */
         if (!stack_fault(f, false))
             return;
-        f->fsw |= FSW_C0 | FSW_C2 | FSW_C3;
     } else {
         struct x87_frame frame;
         uint8_t a[16], b[16];
@@ -175,9 +175,9 @@ static void compare_flags(struct x87_op *x, bool pops)
     pointers(x, false);
     f->fsw &= (uint16_t)~FSW_C1;
     if (empty(f, 0) || empty(f, x->i)) {
+        flags_set_arith(x->cpu, FLAG_ZF | FLAG_PF | FLAG_CF);
         if (!stack_fault(f, false))
             return;
-        flags_set_arith(x->cpu, FLAG_ZF | FLAG_PF | FLAG_CF);
     } else {
         struct x87_frame frame;
         uint8_t a[16], b[16];
@@ -189,9 +189,9 @@ static void compare_flags(struct x87_op *x, bool pops)
         call(x, x->modrm, X87_COMPARE_FLAGS, a, b, &frame);
         x->op = op;
         take_status(f, frame.fsw, 0);
+        flags_set_arith(x->cpu, frame.flags & (FLAG_ZF | FLAG_PF | FLAG_CF));
         if (frame.fsw & ~f->fcw & (FSW_IE | FSW_DE))
             return;
-        flags_set_arith(x->cpu, frame.flags & (FLAG_ZF | FLAG_PF | FLAG_CF));
     }
     if (pops)
         pop(f);
@@ -201,6 +201,7 @@ static void unary(struct x87_op *x, uint16_t conditions)
 {
     struct x87 *f = x->f;
     pointers(x, false);
+    f->fsw &= (uint16_t)~(conditions & FSW_C2);
     if (empty(f, 0)) {
         if (!stack_fault(f, false))
             return;
@@ -226,8 +227,9 @@ static void examine(struct x87_op *x, bool fxam)
         if (fxam) {
             uint16_t sign = st(f, 0)[9] & 0x80 ? FSW_C1 : 0;
             f->fsw = (uint16_t)((f->fsw & ~FSW_CONDITIONS) | FSW_C3 | FSW_C0 | sign);
-        } else if (stack_fault(f, false)) {
+        } else {
             f->fsw |= FSW_C0 | FSW_C2 | FSW_C3;
+            stack_fault(f, false);
         }
         return;
     }
@@ -255,6 +257,10 @@ static void binary_st1(struct x87_op *x, uint16_t conditions)
     memcpy(a, st(f, 0), 10);
     memcpy(b, st(f, 1), 10);
     call(x, x->modrm, X87_BINARY, a, b, &frame);
+    /* No quotient with a NaN: C0 and C3 stay. */
+    bool nan = (a[9] & 0x7f) == 0x7f && a[8] == 0xff && (load_le(a, 8) << 1);
+    if (nan)
+        conditions &= (uint16_t)~(FSW_C0 | FSW_C3);
     take_status(f, frame.fsw, conditions);
     if (!(frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE)))
         memcpy(st(f, 0), a, 10);
@@ -289,6 +295,8 @@ static void push2(struct x87_op *x, bool reduces)
 {
     struct x87 *f = x->f;
     pointers(x, false);
+    if (reduces)
+        f->fsw &= (uint16_t)~FSW_C2;
     if (empty(f, 0) || !empty(f, 7)) {
         if (!stack_fault(f, !empty(f, 0)))
             return;
@@ -362,6 +370,17 @@ static void store_register(struct x87_op *x, bool pops)
         pop(f);
 }
 
+/* FSTPNCE (D9 D8+i): FSTP that does not look whether ST(0) is empty. */
+static void store_unchecked(struct x87_op *x)
+{
+    struct x87 *f = x->f;
+    pointers(x, false);
+    f->fsw &= (uint16_t)~FSW_C1;
+    memmove(st(f, x->i), st(f, 0), 10);
+    set_tag(f, x->i, true);
+    pop(f);
+}
+
 static void exchange(struct x87_op *x)
 {
     struct x87 *f = x->f;
@@ -420,11 +439,11 @@ static void arithmetic_memory(struct x87_op *x, unsigned n)
     read_memory(x, b, n);
     pointers(x, true);
     if (empty(f, 0)) {
+        if (compares)
+            f->fsw |= FSW_C0 | FSW_C2 | FSW_C3;
         if (!stack_fault(f, false))
             return;
-        if (compares) {
-            f->fsw |= FSW_C0 | FSW_C2 | FSW_C3;
-        } else {
+        if (!compares) {
             memcpy(st(f, 0), indefinite, 10);
             set_tag(f, 0, true);
         }
@@ -486,6 +505,8 @@ static void store_memory(struct x87_op *x, unsigned n, bool integer, bool pops)
     uint8_t a[16], b[16];
     struct x87_frame frame = {0};
     bool underflow = empty(f, 0);
+    /* The operand's faults come first, also when an exception that is not masked keeps the store away. */
+    cpu_probe(x->cpu, cpu_linear(x->cpu, x->seg, x->ea, n, MEM_WRITE), n, MEM_WRITE, 0);
     if (underflow) {
         if (f->fcw & FSW_IE) {
             store_indefinite(x, b, n, integer);
@@ -782,7 +803,7 @@ static void register_form(struct x87_op *x)
         else if (reg == 1)
             exchange(x);
         else if (reg == 3)
-            store_register(x, true);
+            store_unchecked(x);
         else if (reg >= 4)
             d9_special(x);
         else if (x->modrm != 0xd0) /* FNOP */

@@ -233,13 +233,19 @@ void lift_cmpxchg(struct lift *l)
     lift_dab(l, UOP_CMOV, 3, REG_RAX, REG_T1, 0)->c = 5; /* NZ */
 }
 
+/* The address is formed once: RAX and RDX, which may be part of it, have changed when the store comes. */
 void lift_cmpxchg8b(struct lift *l)
 {
-    unsigned old = lift_read_rmw(l, &l->op[0], REG_T0);
-    struct uop *u = lift_helper(l, HELPER_cmpxchg8b, 3);
-    u->a = (uint8_t)old;
+    uint8_t am = lift_ea(l, REG_T6, &l->op[0]), lock = lift_lock(l, &l->op[0]);
+    struct uop *u = lift_dab(l, UOP_LOADW, 3, REG_T0, REG_T6, REG_ZERO);
+    u->am = am;
+    u->bits |= lock;
+    u = lift_helper(l, HELPER_cmpxchg8b, 3);
+    u->a = REG_T0;
     u->d = REG_T1;
-    lift_write(l, &l->op[0], REG_T1);
+    u = lift_dab(l, UOP_STORE, 3, REG_T1, REG_T6, REG_ZERO);
+    u->am = am;
+    u->bits |= lock;
 }
 
 void lift_cmpxchg16b(struct lift *l)

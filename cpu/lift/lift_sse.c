@@ -144,8 +144,16 @@ static bool lift_stub(struct lift *l, bool mxcsr, bool aligned)
         lift_raise(l, EXC_UD);
         return false;
     }
-    if (memory && (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ))
+    bool mmx = q.reg == STUB_MMX || q.rm == STUB_MMX;
+    if (memory && mmx) /* a pending #MF comes before the operand's faults, and these before TOP and tags change */
+        lift_helper(l, HELPER_fwait, 0);
+    if (memory && (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ)) {
         load_vector(l, memory, VREG_T0, aligned);
+    } else if (memory && mmx) {
+        struct uop *probe = ir_emit(l->ir, UOP_LOADW, lift_size(memory));
+        lift_mem(l, probe, memory);
+        probe->d = REG_T0;
+    }
     struct uop *u = ir_emit(l->ir, UOP_VSTUB, 0);
     u->d = (uint8_t)reg;
     u->a = (uint8_t)rm;

@@ -638,6 +638,11 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
         uint64_t target = jump_target(r);
         memory_write(s->r[REG_RSP], &target, f->mode == 64 ? 8 : 4);
     }
+    if (f->mnemonic == ZYDIS_MNEMONIC_POPF || f->mnemonic == ZYDIS_MNEMONIC_POPFD || f->mnemonic == ZYDIS_MNEMONIC_POPFQ) {
+        /* TF, AC, NT and ID would reach into the test itself; IF and IOPL stay as they are. */
+        uint64_t flags = rng_next(r) & (FLAGS_ARITH | FLAG_DF | FLAG_IF | FLAG_IOPL);
+        memory_write(s->r[REG_RSP], &flags, 8);
+    }
     for (unsigned i = 0; i < in->zi.operand_count; i++) {
         const ZydisDecodedOperand *o = &in->op[i];
         if (o->type != ZYDIS_OPERAND_TYPE_MEMORY || is_stack_operand(o))

@@ -28,7 +28,7 @@
 #define DATA_GPA     0x110000u
 #define RO_GPA       0x120000u
 #define STACK_GPA    0x130000u
-#define KERNEL_BASE  0x40000000ull
+#define KERNEL_BASE  0x5a5a12340000ull /* where no test address leads */
 #define KSTACK_TOP   (KERNEL_BASE + KSTACK_GPA + 0x1ff0)
 #define HANDLERS     (KERNEL_BASE + HANDLERS_GPA)
 
@@ -221,7 +221,8 @@ void emulated_init(void)
     struct cpu *cpu = emu.cpu;
     cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     cpu->cr3 = TABLES_GPA;
-    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+    cpu->xcr0 = 3;
     cpu->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     cpu->gdtr = (struct table_register){KERNEL_BASE + GDT_GPA, 0xfff};
     cpu->idtr = (struct table_register){KERNEL_BASE + IDT_GPA, 0xfff};
@@ -300,9 +301,9 @@ static bool in_handler(void)
 void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *out, uint64_t end)
 {
     struct cpu *cpu = emu.cpu;
+    put_state(in);
     if (emu.mode != mode)
         user_mode(mode);
-    put_state(in);
     unsigned turns = 0;
     do {
         cpu_run(cpu, end ? 1000 : 1);
@@ -315,6 +316,8 @@ void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *o
         take_exception(out);
         emu.mode = 0;
     }
+    if (cpu->rflags & (FLAG_TF | FLAG_AC | FLAG_VM))
+        emu.mode = 0;
     if (end && out->vector == EXC_BP && out->rip == end + 1) {
         out->vector = VECTOR_NONE;
         out->rip = end;

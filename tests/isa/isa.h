@@ -108,6 +108,9 @@ double emulated_speed(void); /* instructions a second of the interpreter on a sm
 struct ignore {
     uint64_t flags;
     uint16_t fsw;
+    uint32_t mxcsr_fault; /* MXCSR flags that do not count when #XM was raised */
+    bool fault_order;     /* both faulted: enough */
+    bool fault_page;      /* CR2: the page counts */
     bool memory_x87;   /* FNSAVE, FNSTENV: pointers */
     bool approximate;  /* RCPPS and its kin: 12 bits count */
     const char *why;   /* a whole case that is known to differ */

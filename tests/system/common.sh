@@ -40,7 +40,7 @@ show_end() {
 # image NAME: assembles NAME.S of this folder into $OUT/NAME.elf
 image() {
     gcc -m32 -ffreestanding -c -o "$OUT/$1.o" "$here/$1.S"
-    ld -m elf_i386 -Ttext=0x100000 -o "$OUT/$1.elf" "$OUT/$1.o"
+    ld -m elf_i386 -n -Ttext=0x100000 -z noexecstack -o "$OUT/$1.elf" "$OUT/$1.o"
 }
 
 exit_device=(-device isa-debug-exit,iobase=0xf4,iosize=0x4)
