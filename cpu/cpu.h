@@ -89,7 +89,7 @@ struct event {
     uint32_t error_code;
     uint64_t qualification; /* #PF: linear address for CR2; #DB: bits for DR6 */
     uint8_t insn_length;    /* software events: RIP of the next instruction = RIP + this */
-    bool trap;              /* #DB that is a trap: RF is not set in the pushed RFLAGS */
+    bool trap;              /* #DB that is a trap or an instruction breakpoint: RF is not set in the pushed RFLAGS */
 };
 
 /* Why the loop between two blocks must look closer: one bit each in cpu->attention. */

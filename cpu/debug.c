@@ -75,7 +75,7 @@ void debug_check_insn(struct cpu *cpu)
     uint64_t bits = matches(cpu, 1 << BREAK_INSTRUCTION, linear, 1);
     if (!bits || cpu->shadow_mov_ss)
         return;
-    struct event ev = {.vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = bits};
+    struct event ev = {.vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = bits, .trap = true};
     cpu_raise_event(cpu, &ev);
 }
 

@@ -43,8 +43,13 @@ unsigned cpu_insn_length(const struct cpu *cpu)
 void cpu_events_changed(struct cpu *cpu)
 {
     uint64_t next = cpu->clock->next;
-    if (unlikely(cpu->vmx_non_root))
-        next = MIN(next, vmx_next_deadline(cpu));
+    if (unlikely(cpu->vmx_non_root)) {
+        uint64_t deadline = vmx_next_deadline(cpu);
+        if (deadline <= cpu->clock->now)
+            cpu->attention |= ATTN_VMX; /* due already: event_poll() sees to it, no later stop is needed */
+        else
+            next = MIN(next, deadline);
+    }
     if (next < cpu->slice_end) {
         /* The running instruction always completes: the earliest stop is the boundary after it. */
         uint64_t earliest = cpu->clock->now + (cpu->block ? 1 : 0);

@@ -79,7 +79,7 @@ static uint64_t return_rip(const struct cpu *cpu, const struct event *ev)
     return cpu_64bit(cpu) ? rip : (uint32_t)rip;
 }
 
-/* SDM 3A, "Resume Flag": set in the image for faults, so that an instruction breakpoint does not strike again. */
+/* SDM 3B, "Instruction-Breakpoint Exception Condition": RF is set in the image for faults, but for the breakpoint itself. */
 static uint64_t flags_image(const struct cpu *cpu, const struct event *ev)
 {
     uint64_t f = cpu_rflags(cpu);

@@ -62,10 +62,17 @@ static void check_alignment(struct cpu *cpu, gva_t linear, unsigned size, unsign
         cpu_raise(cpu, EXC_AC, 0);
 }
 
-/* An access that begins in the last canonical page and ends behind it: found before any translation. */
-static void check_canonical_end(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
+/* Both ends, before alignment and any translation: an access may begin in the last canonical page and end behind it. */
+static void check_canonical(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
 {
-    if (unlikely(!cpu_canonical(linear + size - 1)) && (cpu->key & KEY_L))
+    if (unlikely(!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)) && (cpu->key & KEY_L))
+        raise_segment(cpu, seg);
+}
+
+/* Every byte must be canonical before any page is walked (SDM 1, "Canonical Addressing"). */
+static void check_last_byte(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
+{
+    if ((cpu->key & KEY_L) && unlikely(!cpu_canonical(linear + size - 1)))
         raise_segment(cpu, seg);
 }
 
@@ -97,8 +104,9 @@ static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned 
 
 uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw)
 {
-    check_canonical_end(cpu, seg, linear, size);
+    check_canonical(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
+    check_last_byte(cpu, seg, linear, size);
     enum mmu_access access = rmw ? MMU_WRITE : MMU_READ;
     gpa_t gpa = translate(cpu, seg, linear, access, flags);
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
@@ -121,8 +129,9 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
 
 void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value, unsigned flags)
 {
-    check_canonical_end(cpu, seg, linear, size);
+    check_canonical(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
+    check_last_byte(cpu, seg, linear, size);
     gpa_t gpa = translate(cpu, seg, linear, MMU_WRITE, flags);
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
     if (likely(first >= size)) {
@@ -246,7 +255,7 @@ void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
         return;
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
-    check_canonical_end(cpu, seg, linear, 16);
+    check_canonical(cpu, seg, linear, 16);
     translate(cpu, seg, linear, MMU_READ, 0);
     if (first < 16)
         translate(cpu, seg, linear + first, MMU_READ, 0);
@@ -263,7 +272,7 @@ void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t
         return;
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
-    check_canonical_end(cpu, seg, linear, 16);
+    check_canonical(cpu, seg, linear, 16);
     translate(cpu, seg, linear, MMU_WRITE, 0);
     if (first < 16)
         translate(cpu, seg, linear + first, MMU_WRITE, 0);

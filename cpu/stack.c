@@ -75,7 +75,10 @@ uint64_t far_tss_rsp(struct cpu *cpu, unsigned index, unsigned ext)
 {
     /* 64-bit TSS: RSP0..2 at 4, IST1..7 at 24H. */
     uint32_t offset = index < 3 ? 4 + index * 8 : 0x24 + (index - 4) * 8;
-    return read_tss(cpu, offset, 8, ext);
+    uint64_t rsp = read_tss(cpu, offset, 8, ext);
+    if (!cpu_canonical(rsp))
+        cpu_raise(cpu, EXC_SS, ext);
+    return rsp;
 }
 
 /* The new SS of a legacy stack switch, checked against ring `dpl`. */

@@ -146,8 +146,8 @@ void helper_fxsave(struct cpu *cpu, const struct uop *u)
 {
     uint8_t b[LEGACY_SIZE];
     gva_t linear = area(cpu, u, LEGACY_SIZE, 16, MEM_WRITE);
-    cpu_read_bytes(cpu, linear, b, LEGACY_SIZE, 0); /* bytes 464..511 are left alone */
     cpu_probe(cpu, linear, LEGACY_SIZE, MEM_WRITE, 0);
+    cpu_read_bytes(cpu, linear, b, LEGACY_SIZE, 0); /* bytes 464..511 are left alone */
     put_x87(cpu, b, u->size == 3);
     store_le(b + 24, cpu->mxcsr, 4);
     store_le(b + 28, MXCSR_MASK, 4);

@@ -11,6 +11,8 @@
 
 /* Instructions a processor runs before the next one has its turn. */
 #define QUANTUM 4000
+/* The budget of a slice is signed. */
+#define SLICE_MAX (1ull << 40)
 
 enum { CPU_STOP_TRIPLE_FAULT = 1, CPU_STOP_PAUSE = 2 };
 
@@ -119,7 +121,7 @@ enum machine_end machine_run(struct machine *m, uint64_t until)
                 break;
             continue;
         }
-        uint64_t ticks = MIN(m->clock.next, until) - m->clock.now;
+        uint64_t ticks = MIN(MIN(m->clock.next, until) - m->clock.now, SLICE_MAX);
         if (m->cpu_count > 1)
             ticks = MIN(ticks, m->turn.left);
         m->trace.cpu = (uint16_t)cpu->id;

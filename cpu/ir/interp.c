@@ -99,6 +99,15 @@ static inline uint64_t cut_address(uint64_t ea, unsigned asize)
     return asize == ASIZE_64 ? ea : asize == ASIZE_32 ? (uint32_t)ea : (uint16_t)ea;
 }
 
+/* An access that is not aligned under AC: a bad address comes first, then SSE's own alignment rule, then #AC. */
+static NORETURN void raise_unaligned(struct cpu *cpu, const struct uop *u, enum seg_reg seg, gva_t linear, unsigned size)
+{
+    bool sse = (u->op == UOP_VLOAD16 || u->op == UOP_VSTORE16) && u->imm;
+    if ((cpu->key & KEY_L) && (!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)))
+        cpu_raise(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
+    cpu_raise(cpu, sse ? EXC_GP : EXC_AC, 0);
+}
+
 /* Linear address with every check; #AC here, because a hit would not see it. */
 static gva_t general_address(struct cpu *cpu, const struct uop *u, unsigned size, enum mem_access access)
 {
@@ -110,7 +119,7 @@ static gva_t general_address(struct cpu *cpu, const struct uop *u, unsigned size
     else if (!(cpu->key & KEY_L))
         linear &= 0xffffffffull;
     if (unlikely(cpu->key & KEY_AC) && (linear & (size - 1)))
-        cpu_raise(cpu, EXC_AC, 0);
+        raise_unaligned(cpu, u, AM_SEG(u->am), linear, size);
     return linear;
 }
 
@@ -125,7 +134,7 @@ static gva_t stack_address(struct cpu *cpu, const struct uop *u, int delta, unsi
         linear = cpu_linear(cpu, SEG_SS, sp, size, access);
     }
     if (unlikely(cpu->key & KEY_AC) && (linear & (size - 1)))
-        cpu_raise(cpu, EXC_AC, 0);
+        raise_unaligned(cpu, u, SEG_SS, linear, size);
     return linear;
 }
 

@@ -57,6 +57,14 @@ static ZyanStatus decode(uint32_t key, const uint8_t *bytes, unsigned length, Zy
     ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes, length, zi, op);
     if (ZYAN_SUCCESS(status) && zi->address_width == 32)
         correct_base(zi, op);
+    /* SDM 2B, "XCHG": 90H with REX.B is XCHG R8, rAX, also behind F3H; Zydis says PAUSE. DS: instead of F3H has no
+     * effect in 64-bit mode. */
+    if (ZYAN_SUCCESS(status) && zi->mnemonic == ZYDIS_MNEMONIC_PAUSE && zi->raw.rex.B) {
+        uint8_t copy[INSN_LENGTH_MAX];
+        for (unsigned i = 0; i < zi->length; i++)
+            copy[i] = i < zi->raw.prefix_count && bytes[i] == 0xf3 ? 0x3e : bytes[i];
+        status = ZydisDecoderDecodeFull(&decoder, copy, zi->length, zi, op);
+    }
     return status;
 }
 

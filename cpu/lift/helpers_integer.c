@@ -195,9 +195,10 @@ void helper_cmpxchg8b(struct cpu *cpu, const struct uop *u)
 
 void helper_cmpxchg16b(struct cpu *cpu, const struct uop *u)
 {
-    gva_t linear = cpu_linear(cpu, AM_SEG(u->am), cpu->r[u->a], 8, MEM_RMW);
-    if (linear & 15)
+    enum seg_reg seg = AM_SEG(u->am);
+    if ((cpu->r[u->a] + (seg >= SEG_FS ? cpu->seg[seg].base : 0)) & 15) /* before #SS(0) */
         cpu_raise_gp0(cpu);
+    gva_t linear = cpu_linear(cpu, seg, cpu->r[u->a], 16, MEM_RMW);
     cpu_probe(cpu, linear, 16, MEM_RMW, 0);
     uint64_t low = cpu_read_linear(cpu, linear, 8, 0), high = cpu_read_linear(cpu, linear + 8, 8, 0);
     bool equal = low == cpu->r[REG_RAX] && high == cpu->r[REG_RDX];

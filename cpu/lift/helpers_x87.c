@@ -245,6 +245,7 @@ static void binary_st1(struct x87_op *x, uint16_t conditions)
 {
     struct x87 *f = x->f;
     pointers(x, false);
+    f->fsw &= (uint16_t)~(conditions & FSW_C2);
     if (empty(f, 0) || empty(f, 1)) {
         if (!stack_fault(f, false))
             return;
@@ -257,9 +258,9 @@ static void binary_st1(struct x87_op *x, uint16_t conditions)
     memcpy(a, st(f, 0), 10);
     memcpy(b, st(f, 1), 10);
     call(x, x->modrm, X87_BINARY, a, b, &frame);
-    /* No quotient with a NaN: C0 and C3 stay. */
+    /* No quotient with a NaN or a fault: C0 and C3 stay. */
     bool nan = (a[9] & 0x7f) == 0x7f && a[8] == 0xff && (load_le(a, 8) << 1);
-    if (nan)
+    if (nan || (frame.fsw & FSW_IE) || (frame.fsw & ~f->fcw & FSW_DE))
         conditions &= (uint16_t)~(FSW_C0 | FSW_C3);
     take_status(f, frame.fsw, conditions);
     if (!(frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE)))
@@ -370,14 +371,16 @@ static void store_register(struct x87_op *x, bool pops)
         pop(f);
 }
 
-/* FSTPNCE (D9 D8+i): FSTP that does not look whether ST(0) is empty. */
+/* FSTPNCE (D9 D8+i): FSTP that raises nothing when ST(0) is empty, and then only pops. */
 static void store_unchecked(struct x87_op *x)
 {
     struct x87 *f = x->f;
     pointers(x, false);
     f->fsw &= (uint16_t)~FSW_C1;
-    memmove(st(f, x->i), st(f, 0), 10);
-    set_tag(f, x->i, true);
+    if (!empty(f, 0)) {
+        memmove(st(f, x->i), st(f, 0), 10);
+        set_tag(f, x->i, true);
+    }
     pop(f);
 }
 
@@ -419,15 +422,25 @@ static void conditional_move(struct x87_op *x, bool condition)
 
 /* -- Memory ------------------------------------------------------------------------------------------------------------------ */
 
+/* SDM 3A, table "Alignment Requirements by Data Type": environments by their words, 80-bit values by eight. */
+static gva_t operand_linear(struct x87_op *x, unsigned n, enum mem_access access)
+{
+    gva_t linear = cpu_linear(x->cpu, x->seg, x->ea, n, access);
+    unsigned align = n == 10 ? 8 : n & -n;
+    if (unlikely(x->cpu->key & KEY_AC) && (linear & (align - 1)))
+        cpu_raise(x->cpu, EXC_AC, 0);
+    return linear;
+}
+
 static void read_memory(struct x87_op *x, uint8_t *buf, unsigned n)
 {
-    gva_t linear = cpu_linear(x->cpu, x->seg, x->ea, n, MEM_READ);
+    gva_t linear = operand_linear(x, n, MEM_READ);
     cpu_read_bytes(x->cpu, linear, buf, n, 0);
 }
 
 static void write_memory(struct x87_op *x, const uint8_t *buf, unsigned n)
 {
-    gva_t linear = cpu_linear(x->cpu, x->seg, x->ea, n, MEM_WRITE);
+    gva_t linear = operand_linear(x, n, MEM_WRITE);
     cpu_write_bytes(x->cpu, linear, buf, n, 0);
 }
 
@@ -506,7 +519,7 @@ static void store_memory(struct x87_op *x, unsigned n, bool integer, bool pops)
     struct x87_frame frame = {0};
     bool underflow = empty(f, 0);
     /* The operand's faults come first, also when an exception that is not masked keeps the store away. */
-    cpu_probe(x->cpu, cpu_linear(x->cpu, x->seg, x->ea, n, MEM_WRITE), n, MEM_WRITE, 0);
+    cpu_probe(x->cpu, operand_linear(x, n, MEM_WRITE), n, MEM_WRITE, 0);
     if (underflow) {
         if (f->fcw & FSW_IE) {
             store_indefinite(x, b, n, integer);

@@ -1,9 +1,9 @@
 /*
  * cpu/lift/lift_vmx.c -- VMX instructions: operands for the helpers of cpu/vmx/instructions.c.
  *
- * SDM 3C, "VMX Instruction Reference". All checks, #UD included, are the helpers': they come in an order of their own.
- * Helper operands: a and am the memory operand, b the register with a field encoding or type, d the other register,
- * c 1 when VMREAD or VMWRITE has a memory operand.
+ * SDM 3C, "VMX Instruction Reference". All checks, #UD included, are the helpers': they come in an order of
+ * their own. Helper operands: a and am the memory operand, b the register with a field encoding or type, d
+ * the other register, c 1 when VMREAD or VMWRITE has a memory operand.
  */
 #include "cpu/lift/lift.h"
 #include "cpu/lift/rows.h"
@@ -36,6 +36,7 @@ static void emit_field(struct lift *l, enum helper_id id, const ZydisDecodedOper
     }
     struct uop *u = lift_helper(l, id, 0);
     u->a = REG_ZERO;
+    u->c = 0;
     u->b = (uint8_t)lift_gpr(encoding->reg.value, &high);
     u->d = (uint8_t)lift_gpr(other->reg.value, &high);
 }

@@ -1,21 +1,36 @@
 /*
  * vmx/apicv.c -- APIC virtualization and virtual interrupts.
  *
- * SDM 3C, "APIC Virtualization and Virtual Interrupts". The virtual-APIC page holds the virtual registers (VTPR at 080H,
- * VEOI 0B0H, VISR 100H, VIRR 200H, VICR_LO 300H, VICR_HI 310H, VPPR 0A0H); guest interrupt status holds RVI (7:0) and
- * SVI (15:8).
- * Reads:  current VMCS, virtual-APIC page, posted-interrupt descriptor.   Writes: the same.
- * Order:  TPR virtualization -> PPR virtualization -> evaluation of pending virtual interrupts -> delivery.
- * Watch:  --                                         Tests: tests/unit/test_vmx_apicv.c
+ * SDM 3C, "APIC Virtualization and Virtual Interrupts". The virtual-APIC page holds the virtual registers
+ * (VTPR at 080H, VEOI 0B0H, VISR 100H, VIRR 200H, VICR_LO 300H, VICR_HI 310H, VPPR 0A0H); guest interrupt
+ * status holds RVI (7:0) and SVI (15:8). Reads:  current VMCS, virtual-APIC page, posted-interrupt
+ * descriptor.   Writes: the same. Order:  TPR virtualization -> PPR virtualization -> evaluation of pending
+ * virtual interrupts -> delivery. Watch:  --                                         Tests:
+ * tests/unit/test_vmx_apicv.c
  */
 #include "cpu/lapic.h"
 #include "cpu/vmx/internal.h"
 
 enum {
-    VAPIC_ID = 0x20, VAPIC_VERSION = 0x30, VAPIC_TPR = 0x80, VAPIC_PPR = 0xa0, VAPIC_EOI = 0xb0, VAPIC_LDR = 0xd0,
-    VAPIC_DFR = 0xe0, VAPIC_SVR = 0xf0, VAPIC_ISR = 0x100, VAPIC_TMR = 0x180, VAPIC_IRR = 0x200, VAPIC_ESR = 0x280,
-    VAPIC_ICR_LO = 0x300, VAPIC_ICR_HI = 0x310, VAPIC_LVT = 0x320, VAPIC_LVT_LAST = 0x370, VAPIC_TIMER_ICR = 0x380,
-    VAPIC_TIMER_DCR = 0x3e0, VAPIC_SELF_IPI = 0x3f0,
+    VAPIC_ID = 0x20,
+    VAPIC_VERSION = 0x30,
+    VAPIC_TPR = 0x80,
+    VAPIC_PPR = 0xa0,
+    VAPIC_EOI = 0xb0,
+    VAPIC_LDR = 0xd0,
+    VAPIC_DFR = 0xe0,
+    VAPIC_SVR = 0xf0,
+    VAPIC_ISR = 0x100,
+    VAPIC_TMR = 0x180,
+    VAPIC_IRR = 0x200,
+    VAPIC_ESR = 0x280,
+    VAPIC_ICR_LO = 0x300,
+    VAPIC_ICR_HI = 0x310,
+    VAPIC_LVT = 0x320,
+    VAPIC_LVT_LAST = 0x370,
+    VAPIC_TIMER_ICR = 0x380,
+    VAPIC_TIMER_DCR = 0x3e0,
+    VAPIC_SELF_IPI = 0x3f0,
 };
 
 /* Types of an APIC access in the exit qualification. */
@@ -31,7 +46,8 @@ static void page_write(struct cpu *cpu, uint32_t offset, uint32_t value)
     phys_store(cpu->phys, vmx_current(cpu)->virtual_apic_address + offset, 4, value);
 }
 
-/* -- Vectors in VISR and VIRR --------------------------------------------------------------------------------------------- */
+/* -- Vectors in VISR and VIRR
+ * --------------------------------------------------------------------------------------------- */
 
 static uint32_t vector_offset(uint32_t base, unsigned vector)
 {
@@ -82,7 +98,9 @@ static bool delivery(const struct vmcs *v)
     return vmx_proc2(v) & PROC2_VIRTUAL_INTERRUPT_DELIVERY;
 }
 
-/* -- Priorities -------------------------------------------------------------------------------------------------------------- */
+/* -- Priorities
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* SDM 3C, "PPR Virtualization" */
 static void virtualize_ppr(struct cpu *cpu)
@@ -137,7 +155,8 @@ static void virtualize_self_ipi(struct cpu *cpu, unsigned vector)
     evaluate(cpu);
 }
 
-/* SDM 3C, "VM Entries", "Other Features": PPR virtualization and evaluation; or TPR below threshold at once. */
+/* SDM 3C, "VM Entries", "Other Features": PPR virtualization and evaluation; or TPR below threshold at once.
+ */
 void vmx_apicv_entered(struct cpu *cpu)
 {
     const struct vmcs *v = vmx_current(cpu);
@@ -171,7 +190,8 @@ bool vmx_poll_virtual_interrupt(struct cpu *cpu, uint8_t *vector)
     return true;
 }
 
-/* -- External interrupts, posted interrupts -------------------------------------------------------------------------------- */
+/* -- External interrupts, posted interrupts
+ * -------------------------------------------------------------------------------- */
 
 static void local_eoi(struct cpu *cpu)
 {
@@ -224,7 +244,9 @@ bool vmx_poll_interrupt(struct cpu *cpu)
     vmx_exit(cpu, &e);
 }
 
-/* -- MOV CR8 ----------------------------------------------------------------------------------------------------------------- */
+/* -- MOV CR8
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 bool vmx_cr8(struct cpu *cpu, bool write, uint64_t *value, unsigned gpr)
 {
@@ -245,12 +267,13 @@ bool vmx_cr8(struct cpu *cpu, bool write, uint64_t *value, unsigned gpr)
     return true;
 }
 
-/* -- Memory-mapped: the APIC-access page ---------------------------------------------------------------------------------------- */
+/* -- Memory-mapped: the APIC-access page
+ * ---------------------------------------------------------------------------------------- */
 
 enum { VIRTUAL_READ = 1, VIRTUAL_WRITE = 2 };
 
-/* SDM 3C, "Virtualizing Reads from the APIC-Access Page", "Virtualizing Writes to the APIC-Access Page": registers that
- * "APIC-register virtualization" covers. */
+/* SDM 3C, "Virtualizing Reads from the APIC-Access Page", "Virtualizing Writes to the APIC-Access Page":
+ * registers that "APIC-register virtualization" covers. */
 static unsigned register_virtualized(uint32_t offset)
 {
     switch (offset) {
@@ -264,8 +287,10 @@ static unsigned register_virtualized(uint32_t offset)
     case VAPIC_ICR_LO:
     case VAPIC_ICR_HI:
     case VAPIC_TIMER_ICR:
-    case VAPIC_TIMER_DCR: return VIRTUAL_READ | VIRTUAL_WRITE;
-    case VAPIC_VERSION: return VIRTUAL_READ;
+    case VAPIC_TIMER_DCR:
+        return VIRTUAL_READ | VIRTUAL_WRITE;
+    case VAPIC_VERSION:
+        return VIRTUAL_READ;
     default:
         if (offset >= VAPIC_ISR && offset < VAPIC_ESR)
             return VIRTUAL_READ;
@@ -285,7 +310,8 @@ static bool access_virtualized(const struct vmcs *v, uint32_t offset, unsigned s
     return write && proc2 & PROC2_VIRTUAL_INTERRUPT_DELIVERY && (reg == VAPIC_EOI || reg == VAPIC_ICR_LO);
 }
 
-/* A fixed, edge-triggered interrupt to the processor itself, with a valid vector: all else is left to the hypervisor. */
+/* A fixed, edge-triggered interrupt to the processor itself, with a valid vector: all else is left to the
+ * hypervisor. */
 static bool is_self_ipi(uint32_t icr)
 {
     const uint32_t checked = (uint32_t)(BITS(31, 15) | BITS(13, 12) | BITS(10, 8));
@@ -314,16 +340,21 @@ static void emulate_write(struct cpu *cpu, uint32_t offset)
         virtualize_self_ipi(cpu, icr & 0xff);
         return;
     }
-    case VAPIC_ICR_HI: page_write(cpu, VAPIC_ICR_HI, page_read(cpu, VAPIC_ICR_HI) & 0xff000000); return;
-    default: break;
+    case VAPIC_ICR_HI:
+        page_write(cpu, VAPIC_ICR_HI, page_read(cpu, VAPIC_ICR_HI) & 0xff000000);
+        return;
+    default:
+        break;
     }
     vmx_exit_after_insn(cpu, EXIT_REASON_APIC_WRITE, offset);
 }
 
-bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bool write, bool fetch, uint64_t *value)
+bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bool write, bool fetch,
+                     uint64_t *value)
 {
     struct vmcs *v = vmx_current(cpu);
-    if (likely(!(vmx_proc2(v) & PROC2_VIRTUALIZE_APIC_ACCESSES)) || ((gpa ^ v->apic_access_address) & ~PAGE_MASK))
+    if (likely(!(vmx_proc2(v) & PROC2_VIRTUALIZE_APIC_ACCESSES)) ||
+        ((gpa ^ v->apic_access_address) & ~PAGE_MASK))
         return false;
     uint32_t offset = (uint32_t)(gpa & PAGE_MASK);
     cpu_sync(cpu);
@@ -347,7 +378,8 @@ bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bo
     return true;
 }
 
-/* -- MSR-based: x2APIC mode -------------------------------------------------------------------------------------------------------- */
+/* -- MSR-based: x2APIC mode
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Virtualizing MSR-Based APIC Accesses". True when done. */
 bool vmx_apicv_msr(struct cpu *cpu, uint32_t index, bool write, uint64_t *value)

@@ -46,15 +46,12 @@ static uint64_t cr4_supported(const struct cpu_model *m)
         uint32_t bits;
         uint16_t feature;
     } rows[] = {
-        {CR4_VME | CR4_PVI, FEAT_VME},   {CR4_TSD, FEAT_TSC},
-        {CR4_DE, FEAT_DE},               {CR4_PSE, FEAT_PSE},
-        {CR4_PAE, FEAT_PAE},             {CR4_MCE, FEAT_MCE},
-        {CR4_PGE, FEAT_PGE},             {CR4_PCE, FEAT_ALWAYS},
-        {CR4_OSFXSR, FEAT_FXSR},         {CR4_OSXMMEXCPT, FEAT_SSE},
-        {CR4_UMIP, FEAT_UMIP},           {CR4_LA57, FEAT_LA57},
-        {CR4_VMXE, FEAT_VMX},            {CR4_FSGSBASE, FEAT_FSGSBASE},
-        {CR4_PCIDE, FEAT_PCID},          {CR4_OSXSAVE, FEAT_XSAVE},
-        {CR4_SMEP, FEAT_SMEP},           {CR4_SMAP, FEAT_SMAP},
+        {CR4_VME | CR4_PVI, FEAT_VME}, {CR4_TSD, FEAT_TSC},           {CR4_DE, FEAT_DE},
+        {CR4_PSE, FEAT_PSE},           {CR4_PAE, FEAT_PAE},           {CR4_MCE, FEAT_MCE},
+        {CR4_PGE, FEAT_PGE},           {CR4_PCE, FEAT_ALWAYS},        {CR4_OSFXSR, FEAT_FXSR},
+        {CR4_OSXMMEXCPT, FEAT_SSE},    {CR4_UMIP, FEAT_UMIP},         {CR4_LA57, FEAT_LA57},
+        {CR4_VMXE, FEAT_VMX},          {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PCIDE, FEAT_PCID},
+        {CR4_OSXSAVE, FEAT_XSAVE},     {CR4_SMEP, FEAT_SMEP},         {CR4_SMAP, FEAT_SMAP},
         {CR4_PKE, FEAT_PKU},
     };
     uint64_t v = 0;
@@ -85,7 +82,7 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_model *model)
     }
 
     uint64_t *m = c->msr;
-#define M(x) m[(x) - IA32_VMX_BASIC]
+#define M(x) m[(x)-IA32_VMX_BASIC]
     M(IA32_VMX_BASIC) = VMCS_REVISION_ID | (uint64_t)PAGE_SIZE << 32 | 6ull << 50 | BIT(54) | BIT(55);
     M(IA32_VMX_PINBASED_CTLS) = pair(PIN_DEFAULT1, c->allowed1[WORD_PIN]);
     M(IA32_VMX_PROCBASED_CTLS) = pair(PROC_DEFAULT1, c->allowed1[WORD_PROC]);
@@ -124,8 +121,8 @@ bool vmx_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value)
 }
 
 /*
- * SDM 3C, "Restrictions on VMX Operation": the fixed bits hold in VMX operation; a guest with "unrestricted guest"
- * may clear CR0.PE and CR0.PG.
+ * SDM 3C, "Restrictions on VMX Operation": the fixed bits hold in VMX operation; a guest with "unrestricted
+ * guest" may clear CR0.PE and CR0.PG.
  */
 bool vmx_cr0_allowed(const struct cpu *cpu, uint64_t cr0)
 {

@@ -3,9 +3,9 @@
  *
  * SDM 3C, "VM Entries" (edition: docs/sdm-edition.md).
  * Reads:  a VMCS, struct cpu, guest memory.   Writes: nothing.
- * Two forms of the same rows: three straight-line functions that find the first failure of a group, and a table of
- * predicates for explanations and tests.
- * Watch:  vmx_explain()                       Tests: tests/unit/test_vmx_checks.c
+ * Two forms of the same rows: three straight-line functions that find the first failure of a group, and a
+ * table of predicates for explanations and tests. Watch:  vmx_explain()                       Tests:
+ * tests/unit/test_vmx_checks.c
  */
 #include "cpu/vmx/internal.h"
 
@@ -22,14 +22,16 @@
 #define SECTION_GUEST_OTHER   "Checks on Guest Non-Register State"
 #define SECTION_GUEST_PDPTE   "Checks on Guest Page-Directory-Pointer-Table Entries"
 
-/* -- Predicates of the rows -------------------------------------------------------------------------------------- */
+/* -- Predicates of the rows
+ * -------------------------------------------------------------------------------------- */
 
 #define address(a, mask) vmx_address_ok(cpu, a, mask)
-#define list(a, count)   (vmx_address_ok(cpu, a, 15) && !(((a) + 16 * (uint64_t)(count) - 1) >> cpu->model->maxphyaddr))
-#define event(v)         ((v)->entry_interruption_info)
-#define injected(v)      (event(v) & INFO_VALID)
-#define usable(ar)       (!((ar) & AR_UNUSABLE))
-#define v86(v)           ((v)->guest_rflags & FLAG_VM)
+#define list(a, count)                                                                                       \
+    (vmx_address_ok(cpu, a, 15) && !(((a) + 16 * (uint64_t)(count)-1) >> cpu->model->maxphyaddr))
+#define event(v)    ((v)->entry_interruption_info)
+#define injected(v) (event(v) & INFO_VALID)
+#define usable(ar)  (!((ar)&AR_UNUSABLE))
+#define v86(v)      ((v)->guest_rflags & FLAG_VM)
 
 static inline bool allowed(const struct cpu *cpu, enum control_word w, uint32_t value)
 {
@@ -58,18 +60,22 @@ static inline bool event_vector_ok(const struct vmcs *v)
 {
     unsigned vector = INFO_VECTOR(event(v));
     switch (INFO_TYPE(event(v))) {
-    case EVENT_NMI: return vector == 2;
-    case EVENT_HARDWARE_EXCEPTION: return vector <= 31;
-    case EVENT_OTHER: return vector == 0;
-    default: return true;
+    case EVENT_NMI:
+        return vector == 2;
+    case EVENT_HARDWARE_EXCEPTION:
+        return vector <= 31;
+    case EVENT_OTHER:
+        return vector == 0;
+    default:
+        return true;
     }
 }
 
 /* An error code goes with a hardware exception that has one, unless the guest is in real-address mode. */
 static inline bool event_error_expected(const struct vmcs *v, uint32_t proc2)
 {
-    static const uint32_t with_error = BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) |
-                                       BIT(EXC_PF) | BIT(EXC_AC);
+    static const uint32_t with_error =
+        BIT(EXC_DF) | BIT(EXC_TS) | BIT(EXC_NP) | BIT(EXC_SS) | BIT(EXC_GP) | BIT(EXC_PF) | BIT(EXC_AC);
     if (INFO_TYPE(event(v)) != EVENT_HARDWARE_EXCEPTION || INFO_VECTOR(event(v)) > 31)
         return false;
     if (proc2 & PROC2_UNRESTRICTED_GUEST && !(v->guest_cr0 & CR0_PE))
@@ -110,12 +116,16 @@ static inline bool data_type_ok(uint32_t ar)
 static inline bool cs_dpl_ok(uint32_t cs, uint32_t ss)
 {
     switch (AR_TYPE(cs)) {
-    case 3: return AR_DPL(cs) == 0;
+    case 3:
+        return AR_DPL(cs) == 0;
     case 9:
-    case 11: return AR_DPL(cs) == AR_DPL(ss);
+    case 11:
+        return AR_DPL(cs) == AR_DPL(ss);
     case 13:
-    case 15: return AR_DPL(cs) <= AR_DPL(ss);
-    default: return true; /* cs_type_ok() says it */
+    case 15:
+        return AR_DPL(cs) <= AR_DPL(ss);
+    default:
+        return true; /* cs_type_ok() says it */
     }
 }
 
@@ -139,8 +149,10 @@ static inline bool activity_event_ok(const struct vmcs *v)
                (type == EVENT_OTHER && vector == 0);
     case ACTIVITY_SHUTDOWN:
         return type == EVENT_NMI || (type == EVENT_HARDWARE_EXCEPTION && vector == EXC_MC);
-    case ACTIVITY_WAIT_SIPI: return false;
-    default: return true;
+    case ACTIVITY_WAIT_SIPI:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -165,7 +177,8 @@ static bool pdptes_ok(struct cpu *cpu, const struct vmcs *v, uint32_t proc2)
     return true;
 }
 
-/* -- Also used elsewhere ------------------------------------------------------------------------------------------ */
+/* -- Also used elsewhere
+ * ------------------------------------------------------------------------------------------ */
 
 /* SDM 3C, "Extended-Page-Table Pointer (EPTP)" */
 bool vmx_eptp_ok(const struct cpu *cpu, uint64_t eptp)
@@ -194,7 +207,8 @@ bool vmx_efer_ok(uint64_t efer)
     return !(efer & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE));
 }
 
-/* -- First failure ------------------------------------------------------------------------------------------------- */
+/* -- First failure
+ * ------------------------------------------------------------------------------------------------- */
 
 enum row_number {
 #define CHECK(name, group, section, inputs, when, must, sentence) ROW_##name,
@@ -220,7 +234,7 @@ FIRST_FAILURE(vmx_check_controls)
         return ROW_##name;
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
-    return -1;
+return -1;
 }
 
 FIRST_FAILURE(vmx_check_host)
@@ -229,7 +243,7 @@ FIRST_FAILURE(vmx_check_host)
         return ROW_##name;
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
-    return -1;
+return -1;
 }
 
 FIRST_FAILURE(vmx_check_guest)
@@ -238,10 +252,11 @@ FIRST_FAILURE(vmx_check_guest)
         return ROW_##name;
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
-    return -1;
+return -1;
 }
 
-/* -- Row by row ----------------------------------------------------------------------------------------------------- */
+/* -- Row by row
+ * ----------------------------------------------------------------------------------------------------- */
 
 #define CHECK(name, group, section, inputs, when, must, sentence)                                            \
     static bool holds_##name(struct cpu *cpu, const struct vmcs *v)                                          \
@@ -278,17 +293,24 @@ bool vmx_check_row(struct cpu *cpu, const struct vmcs *v, unsigned row)
     return row >= check_row_count || predicates[row](cpu, v);
 }
 
-/* -- For people ------------------------------------------------------------------------------------------------------ */
+/* -- For people
+ * ------------------------------------------------------------------------------------------------------ */
 
 static const char *group_outcome(unsigned group)
 {
     switch (group) {
-    case CHECK_CONTROL: return "VMfailValid, error 7";
-    case CHECK_HOST: return "VMfailValid, error 8";
-    case CHECK_GUEST_PDPTE: return "VM exit 33, qualification 2";
-    case CHECK_GUEST_NMI: return "VM exit 33, qualification 3";
-    case CHECK_GUEST_LINK: return "VM exit 33, qualification 4";
-    default: return "VM exit 33";
+    case CHECK_CONTROL:
+        return "VMfailValid, error 7";
+    case CHECK_HOST:
+        return "VMfailValid, error 8";
+    case CHECK_GUEST_PDPTE:
+        return "VM exit 33, qualification 2";
+    case CHECK_GUEST_NMI:
+        return "VM exit 33, qualification 3";
+    case CHECK_GUEST_LINK:
+        return "VM exit 33, qualification 4";
+    default:
+        return "VM exit 33";
     }
 }
 
@@ -317,7 +339,8 @@ unsigned vmx_explain(struct cpu *cpu, FILE *out)
         if (predicates[i](cpu, v))
             continue;
         broken++;
-        fprintf(out, "%s: %s\n  %s (SDM 3C, \"%s\")\n", r->name, group_outcome(r->group), r->sentence, r->section);
+        fprintf(out, "%s: %s\n  %s (SDM 3C, \"%s\")\n", r->name, group_outcome(r->group), r->sentence,
+                r->section);
         print_inputs(v, r->inputs, out);
     }
     if (!broken)

@@ -4,19 +4,21 @@
  * SDM 3C, "VM Entries" (edition: docs/sdm-edition.md).
  * Reads:  current VMCS, capability MSRs.   Writes: struct cpu, exit-information fields.
  * Order:  control and host checks fail the instruction; guest checks and MSR loading end in a VM exit.
- * Skips:  controls and host state are not checked again while no such field was written since they last passed, in the
- *         same processor mode; rows that read memory and an event to inject are always checked, and so is guest state.
- * Not here: the checks (entry_checks.def), exits (exit.c).
- * Watch:  --trace 'vmx_entry_*'            Tests: tests/unit/test_vmx_entry.c, test_vmx_checks.c
+ * Skips:  controls and host state are not checked again while no such field was written since they last
+ * passed, in the same processor mode; rows that read memory and an event to inject are always checked, and so
+ * is guest state. Not here: the checks (entry_checks.def), exits (exit.c). Watch:  --trace 'vmx_entry_*'
+ * Tests: tests/unit/test_vmx_entry.c, test_vmx_checks.c
  */
 #include "cpu/vmx/internal.h"
 
-/* -- Checks ------------------------------------------------------------------------------------------------------ */
+/* -- Checks
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void log_failure(struct cpu *cpu, int row)
 {
     const struct check_info *r = &check_rows[row];
-    log_info(cpu->log, "cpu%u: VM entry refused, %s: %s (SDM 3C, \"%s\")", cpu->id, r->name, r->sentence, r->section);
+    log_info(cpu->log, "cpu%u: VM entry refused, %s: %s (SDM 3C, \"%s\")", cpu->id, r->name, r->sentence,
+             r->section);
 }
 
 static unsigned check_controls_and_host(struct cpu *cpu, struct vmcs *v)
@@ -55,7 +57,8 @@ static void check_guest(struct cpu *cpu, struct vmcs *v)
     vmx_entry_failed(cpu, EXIT_REASON_ENTRY_GUEST_STATE, qualification[check_rows[row].group]);
 }
 
-/* -- Loading ------------------------------------------------------------------------------------------------------ */
+/* -- Loading
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* SDM 3C, "Loading Guest Control Registers, Debug Registers, and MSRs" */
 static void load_registers(struct cpu *cpu, const struct vmcs *v)
@@ -143,7 +146,8 @@ static void load_rest(struct cpu *cpu, const struct vmcs *v)
     cpu->pending_db = pending;
 }
 
-/* -- What is derived from the VMCS in non-root operation ------------------------------------------------------------ */
+/* -- What is derived from the VMCS in non-root operation
+ * ------------------------------------------------------------ */
 
 static uint64_t guards(const struct vmcs *v)
 {
@@ -185,8 +189,8 @@ void vmx_update_attention(struct cpu *cpu)
 {
     const struct vmx *x = cpu->vmx;
     const struct vmcs *v = x->vmcs;
-    bool wanted = v->proc & (PROC_INTERRUPT_WINDOW_EXITING | PROC_NMI_WINDOW_EXITING) || x->virtual_interrupt ||
-                  x->timer_deadline <= cpu->clock->now;
+    bool wanted = v->proc & (PROC_INTERRUPT_WINDOW_EXITING | PROC_NMI_WINDOW_EXITING) ||
+                  x->virtual_interrupt || x->timer_deadline <= cpu->clock->now;
     if (wanted)
         cpu->attention |= ATTN_VMX;
     else
@@ -233,7 +237,8 @@ void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode)
         mode->apic_page = v->apic_access_address | 1;
 }
 
-/* -- Event injection ------------------------------------------------------------------------------------------------- */
+/* -- Event injection
+ * ------------------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Event Injection". Does not return when an event goes through the guest's IDT. */
 static void inject(struct cpu *cpu, const struct vmcs *v)
@@ -246,7 +251,8 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
         cpu->attention |= ATTN_MTF;
         return;
     }
-    /* CR2, DR6 and DR7 are not changed by injection: CR2 is rewritten with its own value, DR6 gets no bits. */
+    /* CR2, DR6 and DR7 are not changed by injection: CR2 is rewritten with its own value, DR6 gets no bits.
+     */
     struct event ev = {.valid = true,
                        .vector = (uint8_t)INFO_VECTOR(info),
                        .type = (uint8_t)INFO_TYPE(info),
@@ -260,7 +266,8 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
     cpu_raise_event(cpu, &ev);
 }
 
-/* -- The entry ------------------------------------------------------------------------------------------------------- */
+/* -- The entry
+ * ------------------------------------------------------------------------------------------------------- */
 
 unsigned vmx_enter(struct cpu *cpu)
 {

@@ -1,8 +1,8 @@
 /*
  * vmx/exit.c -- VM exit: record why, save guest state, load host state.
  *
- * SDM 3C, "VM Exits": exit information; saving guest state; saving MSRs; loading host state; loading MSRs; VMX aborts.
- * Reads:  struct cpu, host-state area, VM-exit controls.   Writes: current VMCS, struct cpu.
+ * SDM 3C, "VM Exits": exit information; saving guest state; saving MSRs; loading host state; loading MSRs;
+ * VMX aborts. Reads:  struct cpu, host-state area, VM-exit controls.   Writes: current VMCS, struct cpu.
  * Order:  as in the chapter; nothing here can fault, an MSR or PDPTE that cannot be loaded is a VMX abort.
  * Not here: whether to exit (intercept.c, apicv.c, timer.c), instruction information (insn_info.c).
  * Watch:  --trace 'vmx_exit'                               Tests: tests/unit/test_vmx_entry.c
@@ -25,7 +25,8 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
     cpu_resume(cpu);
 }
 
-/* -- Saving ----------------------------------------------------------------------------------------------------- */
+/* -- Saving
+ * ----------------------------------------------------------------------------------------------------- */
 
 static void save_segments(const struct cpu *cpu, struct vmcs *v)
 {
@@ -71,7 +72,8 @@ static void save_registers(struct cpu *cpu, struct vmcs *v)
         v->entry_controls ^= ENTRYCTL_IA32E_MODE_GUEST;
         v->dirty = DIRTY_ALL;
     }
-    if (vmx_proc2(v) & PROC2_ENABLE_EPT && cpu->cr0 & CR0_PG && cpu->cr4 & CR4_PAE && !(cpu->efer & EFER_LMA)) {
+    if (vmx_proc2(v) & PROC2_ENABLE_EPT && cpu->cr0 & CR0_PG && cpu->cr4 & CR4_PAE &&
+        !(cpu->efer & EFER_LMA)) {
         v->guest_pdpte0 = cpu->pdpte[0];
         v->guest_pdpte1 = cpu->pdpte[1];
         v->guest_pdpte2 = cpu->pdpte[2];
@@ -94,7 +96,8 @@ static void save_rest(struct cpu *cpu, struct vmcs *v)
         v->preemption_timer = vmx_timer_value(cpu);
 }
 
-/* -- MSR lists ---------------------------------------------------------------------------------------------------- */
+/* -- MSR lists
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* MSRs that the lists may not hold (SDM 3C, "Loading MSRs", "Saving MSRs"). */
 static bool list_msr_refused(uint32_t index, bool load, bool entry)
@@ -104,7 +107,7 @@ static bool list_msr_refused(uint32_t index, bool load, bool entry)
     if (load && (index == 0xc0000100 || index == 0xc0000101))
         return true; /* FS and GS base come from the segment state */
     if (load && (index == 0x79 || index == 0x8b) && entry)
-        return true; /* microcode update */
+        return true;                       /* microcode update */
     return index == 0x9b || index == 0x9e; /* SMM */
 }
 
@@ -135,7 +138,8 @@ uint32_t vmx_msr_store(struct cpu *cpu, gpa_t list, uint32_t count)
     return 0;
 }
 
-/* -- Host state ---------------------------------------------------------------------------------------------------- */
+/* -- Host state
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Loading Host Segment and Descriptor-Table Registers" */
 static void load_host_segments(struct cpu *cpu, const struct vmcs *v)
@@ -155,10 +159,8 @@ static void load_host_segments(struct cpu *cpu, const struct vmcs *v)
     DATA(SEG_FS, fs, v->host_fs_base);
     DATA(SEG_GS, gs, v->host_gs_base);
 #undef DATA
-    cpu->seg[SEG_TR] = (struct segment){.selector = v->host_tr_selector,
-                                        .base = v->host_tr_base,
-                                        .limit = 0x67,
-                                        .ar = 11 | AR_P};
+    cpu->seg[SEG_TR] = (struct segment){
+        .selector = v->host_tr_selector, .base = v->host_tr_base, .limit = 0x67, .ar = 11 | AR_P};
     cpu->seg[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
     cpu->gdtr = (struct table_register){v->host_gdtr_base, 0xffff};
     cpu->idtr = (struct table_register){v->host_idtr_base, 0xffff};
@@ -209,7 +211,7 @@ static void load_host(struct cpu *cpu, const struct vmcs *v)
     cpu->mmu.pml.index = NULL;
     x->linked = NULL;
     x->linked_address = VMX_NO_VMCS;
-    x->timer_deadline = CLOCK_NEVER;
+    vmx_timer_stop(cpu);
     x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
     x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
     cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF | ATTN_SHADOW | ATTN_DEBUG);
@@ -236,10 +238,11 @@ void vmx_leave_block(struct cpu *cpu)
     }
 }
 
-/* -- The exit --------------------------------------------------------------------------------------------------- */
+/* -- The exit
+ * --------------------------------------------------------------------------------------------------- */
 
-/* IDT-vectoring information: the event whose delivery the exit interrupts. SDM 3C, "Information for VM Exits During
- * Event Delivery". */
+/* IDT-vectoring information: the event whose delivery the exit interrupts. SDM 3C, "Information for VM Exits
+ * During Event Delivery". */
 static void record_vectoring(struct vmcs *v, const struct event *d)
 {
     v->idt_vectoring_info = (uint32_t)(d->vector | (unsigned)d->type << 8 | INFO_VALID);

@@ -3,9 +3,8 @@
  *
  * SDM 3C, "Information for VM Exits Due to Instruction Execution":
  *   1:0 scaling   6:3 register 1   9:7 address size   10 register, not memory   11 or 12:11 operand size
- *   17:15 segment   21:18 index (22: invalid)   26:23 base (27: invalid)   31:28 register 2, or 29:28 which instruction
- * Bits that a format does not define are 0.
- * Watch:  --                                        Tests: tests/unit/test_vmx_intercept.c
+ *   17:15 segment   21:18 index (22: invalid)   26:23 base (27: invalid)   31:28 register 2, or 29:28 which
+ * instruction Bits that a format does not define are 0. Watch:  -- Tests: tests/unit/test_vmx_intercept.c
  */
 #include "cpu/vmx/internal.h"
 #include "cpu/lift/lift.h"
@@ -25,12 +24,18 @@ static bool is_gpr(ZydisRegister r)
 static unsigned segment_number(ZydisRegister r)
 {
     switch (r) {
-    case ZYDIS_REGISTER_ES: return 0;
-    case ZYDIS_REGISTER_CS: return 1;
-    case ZYDIS_REGISTER_SS: return 2;
-    case ZYDIS_REGISTER_FS: return 4;
-    case ZYDIS_REGISTER_GS: return 5;
-    default: return 3;
+    case ZYDIS_REGISTER_ES:
+        return 0;
+    case ZYDIS_REGISTER_CS:
+        return 1;
+    case ZYDIS_REGISTER_SS:
+        return 2;
+    case ZYDIS_REGISTER_FS:
+        return 4;
+    case ZYDIS_REGISTER_GS:
+        return 5;
+    default:
+        return 3;
     }
 }
 
@@ -67,20 +72,20 @@ static const struct {
     uint16_t mnemonic;
     uint8_t format, identity;
 } formats[] = {
-    {ZYDIS_MNEMONIC_VMCLEAR, INFO_MEMORY, 0},  {ZYDIS_MNEMONIC_VMPTRLD, INFO_MEMORY, 0},
-    {ZYDIS_MNEMONIC_VMPTRST, INFO_MEMORY, 0},  {ZYDIS_MNEMONIC_VMXON, INFO_MEMORY, 0},
-    {ZYDIS_MNEMONIC_XSAVES, INFO_MEMORY, 0},   {ZYDIS_MNEMONIC_XSAVES64, INFO_MEMORY, 0},
-    {ZYDIS_MNEMONIC_XRSTORS, INFO_MEMORY, 0},  {ZYDIS_MNEMONIC_XRSTORS64, INFO_MEMORY, 0},
-    {ZYDIS_MNEMONIC_INVEPT, INFO_REG2, 0},     {ZYDIS_MNEMONIC_INVVPID, INFO_REG2, 0},
-    {ZYDIS_MNEMONIC_INVPCID, INFO_REG2, 0},    {ZYDIS_MNEMONIC_SGDT, INFO_TABLE, 0},
-    {ZYDIS_MNEMONIC_SIDT, INFO_TABLE, 1},      {ZYDIS_MNEMONIC_LGDT, INFO_TABLE, 2},
-    {ZYDIS_MNEMONIC_LIDT, INFO_TABLE, 3},      {ZYDIS_MNEMONIC_SLDT, INFO_LDTR_TR, 0},
-    {ZYDIS_MNEMONIC_STR, INFO_LDTR_TR, 1},     {ZYDIS_MNEMONIC_LLDT, INFO_LDTR_TR, 2},
-    {ZYDIS_MNEMONIC_LTR, INFO_LDTR_TR, 3},     {ZYDIS_MNEMONIC_VMREAD, INFO_VMREAD, 1},
-    {ZYDIS_MNEMONIC_VMWRITE, INFO_VMREAD, 0},  {ZYDIS_MNEMONIC_RDRAND, INFO_RANDOM, 0},
-    {ZYDIS_MNEMONIC_RDSEED, INFO_RANDOM, 0},   {ZYDIS_MNEMONIC_INSB, INFO_STRING, 0},
-    {ZYDIS_MNEMONIC_INSW, INFO_STRING, 0},     {ZYDIS_MNEMONIC_INSD, INFO_STRING, 0},
-    {ZYDIS_MNEMONIC_OUTSB, INFO_STRING, 0},    {ZYDIS_MNEMONIC_OUTSW, INFO_STRING, 0},
+    {ZYDIS_MNEMONIC_VMCLEAR, INFO_MEMORY, 0}, {ZYDIS_MNEMONIC_VMPTRLD, INFO_MEMORY, 0},
+    {ZYDIS_MNEMONIC_VMPTRST, INFO_MEMORY, 0}, {ZYDIS_MNEMONIC_VMXON, INFO_MEMORY, 0},
+    {ZYDIS_MNEMONIC_XSAVES, INFO_MEMORY, 0},  {ZYDIS_MNEMONIC_XSAVES64, INFO_MEMORY, 0},
+    {ZYDIS_MNEMONIC_XRSTORS, INFO_MEMORY, 0}, {ZYDIS_MNEMONIC_XRSTORS64, INFO_MEMORY, 0},
+    {ZYDIS_MNEMONIC_INVEPT, INFO_REG2, 0},    {ZYDIS_MNEMONIC_INVVPID, INFO_REG2, 0},
+    {ZYDIS_MNEMONIC_INVPCID, INFO_REG2, 0},   {ZYDIS_MNEMONIC_SGDT, INFO_TABLE, 0},
+    {ZYDIS_MNEMONIC_SIDT, INFO_TABLE, 1},     {ZYDIS_MNEMONIC_LGDT, INFO_TABLE, 2},
+    {ZYDIS_MNEMONIC_LIDT, INFO_TABLE, 3},     {ZYDIS_MNEMONIC_SLDT, INFO_LDTR_TR, 0},
+    {ZYDIS_MNEMONIC_STR, INFO_LDTR_TR, 1},    {ZYDIS_MNEMONIC_LLDT, INFO_LDTR_TR, 2},
+    {ZYDIS_MNEMONIC_LTR, INFO_LDTR_TR, 3},    {ZYDIS_MNEMONIC_VMREAD, INFO_VMREAD, 1},
+    {ZYDIS_MNEMONIC_VMWRITE, INFO_VMREAD, 0}, {ZYDIS_MNEMONIC_RDRAND, INFO_RANDOM, 0},
+    {ZYDIS_MNEMONIC_RDSEED, INFO_RANDOM, 0},  {ZYDIS_MNEMONIC_INSB, INFO_STRING, 0},
+    {ZYDIS_MNEMONIC_INSW, INFO_STRING, 0},    {ZYDIS_MNEMONIC_INSD, INFO_STRING, 0},
+    {ZYDIS_MNEMONIC_OUTSB, INFO_STRING, 0},   {ZYDIS_MNEMONIC_OUTSW, INFO_STRING, 0},
     {ZYDIS_MNEMONIC_OUTSD, INFO_STRING, 0},
 };
 

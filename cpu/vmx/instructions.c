@@ -1,21 +1,21 @@
 /*
  * vmx/instructions.c -- the VMX instructions.
  *
- * SDM 3C, "VMX Instruction Reference": each function follows the Operation section of its instruction, in order.
- * Reads, writes: struct cpu, the cache of VMCSs, guest memory.
- * Order:  #UD (not in VMX operation, wrong mode), VM exit, #GP(0) by CPL, VMfail, memory operand.
- * Not here: VM entry itself (entry.c), operands (cpu/lift/lift_vmx.c).
- * Watch:  --trace 'vmx_insn'                         Tests: tests/unit/test_vmx_insn.c
+ * SDM 3C, "VMX Instruction Reference": each function follows the Operation section of its instruction, in
+ * order. Reads, writes: struct cpu, the cache of VMCSs, guest memory. Order:  #UD (not in VMX operation,
+ * wrong mode), VM exit, #GP(0) by CPL, VMfail, memory operand. Not here: VM entry itself (entry.c), operands
+ * (cpu/lift/lift_vmx.c). Watch:  --trace 'vmx_insn'                         Tests: tests/unit/test_vmx_insn.c
  */
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/internal.h"
 
 /* IA32_FEATURE_CONTROL */
-#define FEATURE_CONTROL_LOCK     BIT(0)
+#define FEATURE_CONTROL_LOCK            BIT(0)
 #define FEATURE_CONTROL_VMX_OUTSIDE_SMX BIT(2)
 
-/* -- Conventions of the VMX instructions --------------------------------------------------------------------------- */
+/* -- Conventions of the VMX instructions
+ * --------------------------------------------------------------------------- */
 
 static void vm_succeed(struct cpu *cpu)
 {
@@ -67,7 +67,8 @@ static uint64_t read_operand(struct cpu *cpu, const struct uop *u, unsigned offs
     return cpu_read(cpu, AM_SEG(u->am), cpu->r[u->a] + offset, size);
 }
 
-/* -- VMXON, VMXOFF --------------------------------------------------------------------------------------------------- */
+/* -- VMXON, VMXOFF
+ * --------------------------------------------------------------------------------------------------- */
 
 void helper_vmxon(struct cpu *cpu, const struct uop *u)
 {
@@ -115,7 +116,8 @@ void helper_vmxoff(struct cpu *cpu, const struct uop *u)
         cpu->attention |= ATTN_INIT;
 }
 
-/* -- VMCLEAR, VMPTRLD, VMPTRST ----------------------------------------------------------------------------------------- */
+/* -- VMCLEAR, VMPTRLD, VMPTRST
+ * ----------------------------------------------------------------------------------------- */
 
 void helper_vmclear(struct cpu *cpu, const struct uop *u)
 {
@@ -177,7 +179,8 @@ void helper_vmptrst(struct cpu *cpu, const struct uop *u)
     vm_succeed(cpu);
 }
 
-/* -- VMREAD, VMWRITE ---------------------------------------------------------------------------------------------------- */
+/* -- VMREAD, VMWRITE
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* SDM 3C, VMREAD/VMWRITE in non-root operation: VMCS shadowing and its bitmaps. */
 static bool shadowed(struct cpu *cpu, uint64_t encoding, bool write)
@@ -189,7 +192,8 @@ static bool shadowed(struct cpu *cpu, uint64_t encoding, bool write)
     return !(phys_load(cpu->phys, bitmap + (encoding >> 3), 1) >> (encoding & 7) & 1);
 }
 
-/* The VMCS that VMREAD and VMWRITE work on, after all checks before the field's; NULL when the instruction has failed. */
+/* The VMCS that VMREAD and VMWRITE work on, after all checks before the field's; NULL when the instruction
+ * has failed. */
 static struct vmcs *field_owner(struct cpu *cpu, uint64_t encoding, bool write)
 {
     if (!cpu->vmx_on)
@@ -249,7 +253,8 @@ void helper_vmwrite(struct cpu *cpu, const struct uop *u)
     vm_succeed(cpu);
 }
 
-/* -- VMLAUNCH, VMRESUME, VMCALL -------------------------------------------------------------------------------------------- */
+/* -- VMLAUNCH, VMRESUME, VMCALL
+ * -------------------------------------------------------------------------------------------- */
 
 static void enter(struct cpu *cpu, bool launch)
 {
@@ -291,7 +296,8 @@ void helper_vmcall(struct cpu *cpu, const struct uop *u)
     vm_fail(cpu, VMERR_VMCALL_ROOT);
 }
 
-/* -- INVEPT, INVVPID: translations are coherent with their tables, so only the operands matter ---------------------------- */
+/* -- INVEPT, INVVPID: translations are coherent with their tables, so only the operands matter
+ * ---------------------------- */
 
 /* b: register with the type. */
 void helper_invept(struct cpu *cpu, const struct uop *u)

@@ -1,41 +1,35 @@
 /*
  * vmx/intercept.c -- what in VMX non-root operation exits instead of happening.
  *
- * SDM 3C, "VMX Non-Root Operation": instructions that cause VM exits, other causes, changes to instruction behaviour.
- * Reads:  current VMCS, bitmaps in guest memory, struct cpu.   Writes: exit-information fields by way of exit.c.
- * Order:  callers have done the faults that come before an exit ("Relative Priority of Faults and VM Exits").
- * Not here: the virtual APIC (apicv.c), the exit itself (exit.c).
- * Watch:  --trace 'vmx_exit'                         Tests: tests/unit/test_vmx_intercept.c
+ * SDM 3C, "VMX Non-Root Operation": instructions that cause VM exits, other causes, changes to instruction
+ * behaviour. Reads:  current VMCS, bitmaps in guest memory, struct cpu.   Writes: exit-information fields by
+ * way of exit.c. Order:  callers have done the faults that come before an exit ("Relative Priority of Faults
+ * and VM Exits"). Not here: the virtual APIC (apicv.c), the exit itself (exit.c). Watch:  --trace 'vmx_exit'
+ * Tests: tests/unit/test_vmx_intercept.c
  */
 #include "cpu/ir/uop.h"
 #include "cpu/vmx/internal.h"
 
-/* -- Guards: one bit has said that the instruction must be looked at ------------------------------------------------ */
+/* -- Guards: one bit has said that the instruction must be looked at
+ * ------------------------------------------------ */
 
 enum guard_info { PLAIN, OPERAND };
 static const struct {
     uint8_t reason, info; /* reason 0: the instruction is #UD when the guard is set */
 } guard_exits[GUARD_COUNT] = {
-    [GUARD_CPUID] = {EXIT_REASON_CPUID, PLAIN},
-    [GUARD_HLT] = {EXIT_REASON_HLT, PLAIN},
-    [GUARD_INVD] = {EXIT_REASON_INVD, PLAIN},
-    [GUARD_WBINVD] = {EXIT_REASON_WBINVD, PLAIN},
-    [GUARD_WBNOINVD] = {EXIT_REASON_WBINVD, PLAIN},
-    [GUARD_RDTSC] = {EXIT_REASON_RDTSC, PLAIN},
-    [GUARD_RDTSCP] = {EXIT_REASON_RDTSCP, PLAIN},
-    [GUARD_RDPMC] = {EXIT_REASON_RDPMC, PLAIN},
-    [GUARD_PAUSE] = {EXIT_REASON_PAUSE, PLAIN},
-    [GUARD_MWAIT] = {EXIT_REASON_MWAIT, PLAIN},
-    [GUARD_MONITOR] = {EXIT_REASON_MONITOR, PLAIN},
-    [GUARD_RDRAND] = {EXIT_REASON_RDRAND, OPERAND},
-    [GUARD_RDSEED] = {EXIT_REASON_RDSEED, OPERAND},
-    [GUARD_XSETBV] = {EXIT_REASON_XSETBV, PLAIN},
-    [GUARD_XSAVES] = {EXIT_REASON_XSAVES, OPERAND},
-    [GUARD_XRSTORS] = {EXIT_REASON_XRSTORS, OPERAND},
+    [GUARD_CPUID] = {EXIT_REASON_CPUID, PLAIN},       [GUARD_HLT] = {EXIT_REASON_HLT, PLAIN},
+    [GUARD_INVD] = {EXIT_REASON_INVD, PLAIN},         [GUARD_WBINVD] = {EXIT_REASON_WBINVD, PLAIN},
+    [GUARD_WBNOINVD] = {EXIT_REASON_WBINVD, PLAIN},   [GUARD_RDTSC] = {EXIT_REASON_RDTSC, PLAIN},
+    [GUARD_RDTSCP] = {EXIT_REASON_RDTSCP, PLAIN},     [GUARD_RDPMC] = {EXIT_REASON_RDPMC, PLAIN},
+    [GUARD_PAUSE] = {EXIT_REASON_PAUSE, PLAIN},       [GUARD_MWAIT] = {EXIT_REASON_MWAIT, PLAIN},
+    [GUARD_MONITOR] = {EXIT_REASON_MONITOR, PLAIN},   [GUARD_RDRAND] = {EXIT_REASON_RDRAND, OPERAND},
+    [GUARD_RDSEED] = {EXIT_REASON_RDSEED, OPERAND},   [GUARD_XSETBV] = {EXIT_REASON_XSETBV, PLAIN},
+    [GUARD_XSAVES] = {EXIT_REASON_XSAVES, OPERAND},   [GUARD_XRSTORS] = {EXIT_REASON_XRSTORS, OPERAND},
     [GUARD_INVPCID] = {EXIT_REASON_INVPCID, OPERAND},
 };
 
-/* GDTR and IDTR have one exit reason, LDTR and TR another; bits 29:28 of the information say which instruction. */
+/* GDTR and IDTR have one exit reason, LDTR and TR another; bits 29:28 of the information say which
+ * instruction. */
 static NORETURN void descriptor_exit(struct cpu *cpu)
 {
     struct insn_operands o;
@@ -83,21 +77,26 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
         if (!(proc & PROC_PAUSE_EXITING) && (cpu->cpl > 0 || !vmx_ple_pause(cpu)))
             return;
         break;
-    case GUARD_DESCRIPTOR: descriptor_exit(cpu);
-    case GUARD_VMX_INSN: return; /* the helper makes the exit with its own operands */
-    default: break;
+    case GUARD_DESCRIPTOR:
+        descriptor_exit(cpu);
+    case GUARD_VMX_INSN:
+        return; /* the helper makes the exit with its own operands */
+    default:
+        break;
     }
     if (guard >= GUARD_COUNT || !guard_exits[guard].reason)
-        cpu_raise_ud(cpu); /* RSM outside SMM, GETSEC without SMX, VMFUNC, RDPID without "enable RDTSCP", UMWAIT */
+        cpu_raise_ud(
+            cpu); /* RSM outside SMM, GETSEC without SMX, VMFUNC, RDPID without "enable RDTSCP", UMWAIT */
     if (guard_exits[guard].info == OPERAND)
         vmx_exit_insn_operand(cpu, guard_exits[guard].reason);
     vmx_exit_insn(cpu, guard_exits[guard].reason, 0);
 }
 
-/* -- Control registers --------------------------------------------------------------------------------------------- */
+/* -- Control registers
+ * --------------------------------------------------------------------------------------------- */
 
-/* Exit qualification: 3:0 register, 5:4 access (0 MOV to, 1 MOV from, 2 CLTS, 3 LMSW), 6 LMSW from memory, 11:8 GPR,
- * 31:16 LMSW source. */
+/* Exit qualification: 3:0 register, 5:4 access (0 MOV to, 1 MOV from, 2 CLTS, 3 LMSW), 6 LMSW from memory,
+ * 11:8 GPR, 31:16 LMSW source. */
 enum { CR_MOV_TO, CR_MOV_FROM, CR_CLTS, CR_LMSW };
 
 static NORETURN void cr_exit(struct cpu *cpu, unsigned cr, unsigned access, unsigned gpr)
@@ -134,7 +133,8 @@ uint64_t vmx_write_cr(struct cpu *cpu, unsigned cr, uint64_t value, unsigned gpr
         if (v->proc & PROC_CR8_LOAD_EXITING)
             cr_exit(cpu, 8, CR_MOV_TO, gpr);
         return value;
-    default: return value;
+    default:
+        return value;
     }
 }
 
@@ -185,7 +185,8 @@ uint64_t vmx_lmsw(struct cpu *cpu, uint16_t msw, bool memory, gva_t linear)
     return cr0;
 }
 
-/* -- Debug registers, MSRs, I/O, INVLPG, task switch --------------------------------------------------------------------- */
+/* -- Debug registers, MSRs, I/O, INVLPG, task switch
+ * --------------------------------------------------------------------- */
 
 void vmx_dr_access(struct cpu *cpu, unsigned dr, bool write, unsigned gpr)
 {
@@ -239,8 +240,8 @@ void vmx_io(struct cpu *cpu, const struct vmx_io *io)
         v->guest_linear_address = io->linear;
     }
     vmx_exit_insn(cpu, EXIT_REASON_IO_INSTRUCTION,
-                  (io->size - 1u) | (io->in ? BIT(3) : 0) | (io->string ? BIT(4) : 0) | (io->rep ? BIT(5) : 0) |
-                      (io->immediate ? BIT(6) : 0) | (uint64_t)io->port << 16);
+                  (io->size - 1u) | (io->in ? BIT(3) : 0) | (io->string ? BIT(4) : 0) |
+                      (io->rep ? BIT(5) : 0) | (io->immediate ? BIT(6) : 0) | (uint64_t)io->port << 16);
 }
 
 void vmx_invlpg(struct cpu *cpu, gva_t linear)
@@ -263,7 +264,8 @@ void vmx_task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
     vmx_exit(cpu, &e);
 }
 
-/* -- Exceptions, NMI, triple fault, EPT ----------------------------------------------------------------------------------- */
+/* -- Exceptions, NMI, triple fault, EPT
+ * ----------------------------------------------------------------------------------- */
 
 /* The IRET that this instruction is has ended blocking by NMI, and now it faults. */
 static bool iret_unblocked(const struct cpu *cpu)
@@ -330,7 +332,9 @@ void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
         e.reason = EXIT_REASON_EPT_MISCONFIGURATION;
         v->guest_physical_address = f->gpa;
         break;
-    case MMU_FAULT_PML_FULL: e.reason = EXIT_REASON_PML_FULL; break;
+    case MMU_FAULT_PML_FULL:
+        e.reason = EXIT_REASON_PML_FULL;
+        break;
     default:
         e.reason = EXIT_REASON_EPT_VIOLATION;
         e.qualification = f->qualification;
@@ -344,7 +348,8 @@ void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
     vmx_exit(cpu, &e);
 }
 
-/* -- Between instructions --------------------------------------------------------------------------------------------------- */
+/* -- Between instructions
+ * --------------------------------------------------------------------------------------------------- */
 
 void vmx_poll_init(struct cpu *cpu)
 {
@@ -357,8 +362,9 @@ void vmx_poll_sipi(struct cpu *cpu, uint8_t vector)
 }
 
 /*
- * First the trap-like exits of the last instruction, then MTF. SDM 3C, "Monitor Trap Flag": after VM entry one instruction
- * runs, or one event is delivered, before the exit: the first call here lets it happen and runs it alone.
+ * First the trap-like exits of the last instruction, then MTF. SDM 3C, "Monitor Trap Flag": after VM entry
+ * one instruction runs, or one event is delivered, before the exit: the first call here lets it happen and
+ * runs it alone.
  */
 void vmx_poll_mtf(struct cpu *cpu)
 {
@@ -427,8 +433,8 @@ void vmx_nmi_delivered(struct cpu *cpu)
 }
 
 /*
- * SDM 3C, "Changes to Instruction Behavior in VMX Non-Root Operation", IRET: with "NMI exiting" 0 it unblocks NMIs; with
- * "NMI exiting" 1 it does not, but with "virtual NMIs" 1 it ends virtual-NMI blocking.
+ * SDM 3C, "Changes to Instruction Behavior in VMX Non-Root Operation", IRET: with "NMI exiting" 0 it unblocks
+ * NMIs; with "NMI exiting" 1 it does not, but with "virtual NMIs" 1 it ends virtual-NMI blocking.
  */
 void vmx_iret(struct cpu *cpu)
 {

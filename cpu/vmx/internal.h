@@ -18,9 +18,9 @@ enum exit_reason {
 };
 #define EXIT_REASON_ENTRY_FAILURE BIT(31)
 
-/* Interruption information (entry, exit) and IDT-vectoring information: 7:0 vector, 10:8 type, 11 error code valid,
- * 12 NMI unblocking due to IRET (exit), 31 valid. SDM 3C, "VM-Entry Controls for Event Injection". */
-#define INFO_VECTOR(i)      ((i) & 0xff)
+/* Interruption information (entry, exit) and IDT-vectoring information: 7:0 vector, 10:8 type, 11 error code
+ * valid, 12 NMI unblocking due to IRET (exit), 31 valid. SDM 3C, "VM-Entry Controls for Event Injection". */
+#define INFO_VECTOR(i)      ((i)&0xff)
 #define INFO_TYPE(i)        ((i) >> 8 & 7)
 #define INFO_ERROR_VALID    BIT(11)
 #define INFO_NMI_UNBLOCKING BIT(12)
@@ -57,25 +57,27 @@ enum {
 #define VMX_CACHE_SIZE 16
 
 struct vmx {
-    struct vmcs *vmcs;   /* current VMCS in cache[], NULL: none */
-    struct vmcs *linked; /* in non-root operation with VMCS shadowing: the one of the VMCS link pointer, or NULL */
-    struct cpu *cpu;     /* owner */
+    struct vmcs *vmcs; /* current VMCS in cache[], NULL: none */
+    struct vmcs
+        *linked; /* in non-root operation with VMCS shadowing: the one of the VMCS link pointer, or NULL */
+    struct cpu *cpu; /* owner */
     gpa_t vmxon_pointer;
-    gpa_t current;       /* address of the current VMCS, VMX_NO_VMCS: none; rebuilds `vmcs` after loading */
+    gpa_t current; /* address of the current VMCS, VMX_NO_VMCS: none; rebuilds `vmcs` after loading */
     gpa_t linked_address;
-    uint64_t use_stamp;  /* counts VMPTRLD, for eviction */
-    uint64_t timer_deadline; /* tick at which the preemption timer expires, CLOCK_NEVER: not running */
+    uint64_t use_stamp;           /* counts VMPTRLD, for eviction */
+    uint64_t timer_deadline;      /* tick at which the preemption timer expires, CLOCK_NEVER: not running */
+    struct timer timer;           /* armed at timer_deadline */
     uint64_t ple_first, ple_last; /* ticks of the first and the latest PAUSE of a loop (ple.c) */
-    bool ple_running;    /* ple_first and ple_last are valid */
-    bool virtual_nmi_blocked; /* virtual-NMI blocking, with "virtual NMIs" */
-    bool injecting;      /* the event being delivered was injected by VM entry: no intercept of its own */
-    bool mtf_wait;       /* the monitor trap flag waits for one instruction or delivery to complete */
-    bool mtf_now;        /* an MTF VM exit is pending at this boundary (injected, or after one instruction) */
-    bool trap_pending;   /* a trap-like VM exit waits for the end of the instruction: */
+    bool ple_running;             /* ple_first and ple_last are valid */
+    bool virtual_nmi_blocked;     /* virtual-NMI blocking, with "virtual NMIs" */
+    bool injecting;    /* the event being delivered was injected by VM entry: no intercept of its own */
+    bool mtf_wait;     /* the monitor trap flag waits for one instruction or delivery to complete */
+    bool mtf_now;      /* an MTF VM exit is pending at this boundary (injected, or after one instruction) */
+    bool trap_pending; /* a trap-like VM exit waits for the end of the instruction: */
     uint16_t trap_reason;
     uint64_t trap_qualification;
     bool virtual_interrupt; /* a pending virtual interrupt is recognised (apicv.c) */
-    uint64_t iret_tick;  /* tick of an IRET that ended blocking by NMI: a fault in it reports NMI unblocking */
+    uint64_t iret_tick; /* tick of an IRET that ended blocking by NMI: a fault in it reports NMI unblocking */
     struct vmcs cache[VMX_CACHE_SIZE];
     struct vmx_caps caps;
 
@@ -84,7 +86,8 @@ struct vmx {
     uint64_t exits[EXIT_REASON_COUNT];
 };
 
-/* -- Small things ------------------------------------------------------------------------------------------------- */
+/* -- Small things
+ * ------------------------------------------------------------------------------------------------- */
 
 static inline struct vmcs *vmx_current(const struct cpu *cpu)
 {
@@ -106,18 +109,19 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address);
 struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address);
 void vmx_cache_drop(struct vmcs *v);
 
-/* -- Exits (exit.c) ------------------------------------------------------------------------------------------------ */
+/* -- Exits (exit.c)
+ * ------------------------------------------------------------------------------------------------ */
 
 enum exit_rf { RF_KEEP, RF_CLEAR, RF_SET };
 
 struct vmx_exit {
     uint16_t reason;
-    uint8_t rf;             /* enum exit_rf: RF in the saved RFLAGS */
-    bool no_vectoring;      /* the exit does not occur during event delivery even if an event is being delivered */
-    bool nmi;               /* caused directly by an NMI: blocking by NMI follows */
+    uint8_t rf;        /* enum exit_rf: RF in the saved RFLAGS */
+    bool no_vectoring; /* the exit does not occur during event delivery even if an event is being delivered */
+    bool nmi;          /* caused directly by an NMI: blocking by NMI follows */
     uint64_t qualification;
     uint32_t interruption_info, interruption_error;
-    uint32_t length;        /* VM-exit instruction length */
+    uint32_t length; /* VM-exit instruction length */
 };
 
 /* Exact state of the running instruction, then no block runs: RIP is what we make it. */
@@ -145,9 +149,17 @@ struct insn_operands {
 };
 bool vmx_insn_operands(struct cpu *cpu, struct insn_operands *o);
 
-/* -- Entry (entry.c, checks.c) -------------------------------------------------------------------------------------- */
+/* -- Entry (entry.c, checks.c)
+ * -------------------------------------------------------------------------------------- */
 
-enum check_group { CHECK_CONTROL, CHECK_HOST, CHECK_GUEST, CHECK_GUEST_PDPTE, CHECK_GUEST_NMI, CHECK_GUEST_LINK };
+enum check_group {
+    CHECK_CONTROL,
+    CHECK_HOST,
+    CHECK_GUEST,
+    CHECK_GUEST_PDPTE,
+    CHECK_GUEST_NMI,
+    CHECK_GUEST_LINK
+};
 
 struct check_info {
     const char *name, *section, *inputs, *sentence;
@@ -167,21 +179,27 @@ bool vmx_eptp_ok(const struct cpu *cpu, uint64_t eptp);
 bool vmx_pat_ok(uint64_t pat);
 bool vmx_efer_ok(uint64_t efer);
 
-/* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error; when the entry is made, or fails as a VM
- * exit, it does not return. */
+/* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error; when the entry is made, or
+ * fails as a VM exit, it does not return. */
 unsigned vmx_enter(struct cpu *cpu);
 /* What is derived from the current VMCS while in non-root operation: guards, PML, deadlines, attention. */
 void vmx_derive(struct cpu *cpu);
 /* ATTN_VMX as windows and virtual interrupts ask for. */
 void vmx_update_attention(struct cpu *cpu);
 
-/* -- Virtual APIC (apicv.c), timer (timer.c), PAUSE loops (ple.c) ---------------------------------------------------- */
+/* -- Virtual APIC (apicv.c), timer (timer.c), PAUSE loops (ple.c)
+ * ---------------------------------------------------- */
 
 void vmx_apicv_entered(struct cpu *cpu);
-bool vmx_posted_interrupt(struct cpu *cpu, uint8_t vector); /* acknowledged vector: true when it was the notification */
+bool vmx_posted_interrupt(struct cpu *cpu,
+                          uint8_t vector); /* acknowledged vector: true when it was the notification */
 /* RDMSR and WRMSR in x2APIC mode: true when done. */
 bool vmx_apicv_msr(struct cpu *cpu, uint32_t index, bool write, uint64_t *value);
 void vmx_timer_start(struct cpu *cpu);
+void vmx_timer_stop(struct cpu *cpu);
+/* Registers the clock's timer (once); arms it for timer_deadline (after loading). */
+void vmx_timer_init(struct cpu *cpu);
+void vmx_timer_arm(struct cpu *cpu);
 uint32_t vmx_timer_value(const struct cpu *cpu);
 bool vmx_ple_pause(struct cpu *cpu); /* true: the loop has lasted longer than PLE_Window */
 

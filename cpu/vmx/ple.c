@@ -1,9 +1,10 @@
 /*
  * vmx/ple.c -- PAUSE-loop exiting, in ticks of virtual time.
  *
- * SDM 3C, "Controls for PAUSE-Loop Exiting": at CPL 0 two executions of PAUSE that are at most PLE_Gap apart belong to one
- * loop; a loop that has lasted longer than PLE_Window exits. One tick is one instruction, so the result is exact.
- * Watch:  --                                         Tests: tests/unit/test_vmx_intercept.c
+ * SDM 3C, "Controls for PAUSE-Loop Exiting": at CPL 0 two executions of PAUSE that are at most PLE_Gap apart
+ * belong to one loop; a loop that has lasted longer than PLE_Window exits. One tick is one instruction, so
+ * the result is exact. Watch:  --                                         Tests:
+ * tests/unit/test_vmx_intercept.c
  */
 #include "cpu/vmx/internal.h"
 

@@ -29,7 +29,8 @@ const unsigned vmcs_field_count = ARRAY_LEN(vmcs_fields);
 
 /* The macro that declares a member and the width in the encoding must agree. */
 #define WIDTH(encoding, width)                                                                               \
-    _Static_assert(VMCS_ENCODING_WIDTH(encoding) == (width) && !VMCS_ENCODING_HIGH(encoding), "field width");
+    _Static_assert(VMCS_ENCODING_WIDTH(encoding) == (width) && !VMCS_ENCODING_HIGH(encoding), "field "       \
+                                                                                              "width");
 #define FIELD16(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_16)
 #define FIELD32(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_32)
 #define FIELD64(encoding, text, member, exists) WIDTH(encoding, VMCS_WIDTH_64)
@@ -45,10 +46,10 @@ const unsigned vmcs_field_count = ARRAY_LEN(vmcs_fields);
     (VMCS_ENCODING_WIDTH(encoding) << 8 | VMCS_ENCODING_TYPE(encoding) << 6 | VMCS_ENCODING_INDEX(encoding))
 enum row_number {
 #define NUMBER(encoding, text, member, exists) ROW_##member,
-#define FIELD16 NUMBER
-#define FIELD32 NUMBER
-#define FIELD64 NUMBER
-#define FIELDN  NUMBER
+#define FIELD16                                NUMBER
+#define FIELD32                                NUMBER
+#define FIELD64                                NUMBER
+#define FIELDN                                 NUMBER
 #include "cpu/vmx/vmcs.def"
 #undef FIELD16
 #undef FIELD32
@@ -57,10 +58,10 @@ enum row_number {
 };
 static const uint8_t row_by_slot[1024] = {
 #define PLACE(encoding, text, member, exists) [SLOT(encoding)] = ROW_##member + 1,
-#define FIELD16 PLACE
-#define FIELD32 PLACE
-#define FIELD64 PLACE
-#define FIELDN  PLACE
+#define FIELD16                               PLACE
+#define FIELD32                               PLACE
+#define FIELD64                               PLACE
+#define FIELDN                                PLACE
 #include "cpu/vmx/vmcs.def"
 #undef FIELD16
 #undef FIELD32
@@ -101,12 +102,31 @@ const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 
 uint64_t vmcs_get(const struct vmcs *v, const struct vmcs_field *f)
 {
-    return load_le((const uint8_t *)v + f->offset, f->size);
+    const void *p = (const uint8_t *)v + f->offset;
+    switch (f->size) {
+    case 2:
+        return load_le(p, 2);
+    case 4:
+        return load_le(p, 4);
+    default:
+        return load_le(p, 8);
+    }
 }
 
 void vmcs_set(struct vmcs *v, const struct vmcs_field *f, uint64_t value)
 {
-    store_le((uint8_t *)v + f->offset, value, f->size);
+    void *p = (uint8_t *)v + f->offset;
+    switch (f->size) {
+    case 2:
+        store_le(p, value, 2);
+        break;
+    case 4:
+        store_le(p, value, 4);
+        break;
+    default:
+        store_le(p, value, 8);
+        break;
+    }
 }
 
 uint64_t vmcs_read(const struct vmcs *v, const struct vmcs_field *f, uint32_t encoding)
@@ -124,7 +144,8 @@ void vmcs_write(struct vmcs *v, const struct vmcs_field *f, uint32_t encoding, u
     vmcs_set(v, f, value);
 }
 
-/* -- The region ---------------------------------------------------------------------------------------------- */
+/* -- The region
+ * ---------------------------------------------------------------------------------------------- */
 
 #define REGION_FIELDS 16
 _Static_assert(REGION_FIELDS + 8 * ARRAY_LEN(vmcs_fields) <= PAGE_SIZE, "the fields fit the VMCS region");
@@ -154,7 +175,8 @@ void vmcs_store_region(const struct vmcs *v, struct phys *p)
     phys_write(p, v->address + 8, page, sizeof(page) - 8);
 }
 
-/* -- State --------------------------------------------------------------------------------------------------- */
+/* -- State
+ * --------------------------------------------------------------------------------------------------- */
 
 static bool vmcs_after_load(void *s, struct error *e)
 {
@@ -168,10 +190,10 @@ static bool vmcs_after_load(void *s, struct error *e)
 
 static const struct state_field vmcs_state_fields[] = {
 #define FIELD_STATE(encoding, text, member, exists) STATE(struct vmcs, member),
-#define FIELD16 FIELD_STATE
-#define FIELD32 FIELD_STATE
-#define FIELD64 FIELD_STATE
-#define FIELDN  FIELD_STATE
+#define FIELD16                                     FIELD_STATE
+#define FIELD32                                     FIELD_STATE
+#define FIELD64                                     FIELD_STATE
+#define FIELDN                                      FIELD_STATE
 #include "cpu/vmx/vmcs.def"
 #undef FIELD16
 #undef FIELD32

@@ -11,7 +11,7 @@
 #include "cpu/cpu.h"
 #include "cpu/vmx/controls.h"
 
-#define VMCS_ENCODING_HIGH(e)  ((e) & 1)
+#define VMCS_ENCODING_HIGH(e)  ((e)&1)
 #define VMCS_ENCODING_INDEX(e) ((unsigned)(e) >> 1 & 0x1ff)
 #define VMCS_ENCODING_TYPE(e)  ((unsigned)(e) >> 10 & 3)
 #define VMCS_ENCODING_WIDTH(e) ((unsigned)(e) >> 13 & 3)
@@ -32,11 +32,12 @@ struct vmcs {
 #undef FIELD32
 #undef FIELD64
 #undef FIELDN
-    gpa_t address;    /* of the VMCS region; ~0: slot free */
-    bool launched;    /* launch state */
-    bool shadow;      /* the region's shadow-VMCS indicator */
-    uint8_t dirty;    /* DIRTY_*; derived, not state */
-    uint8_t checked_mode; /* processor mode for which controls and host state were checked; derived, not state */
+    gpa_t address; /* of the VMCS region; ~0: slot free */
+    bool launched; /* launch state */
+    bool shadow;   /* the region's shadow-VMCS indicator */
+    uint8_t dirty; /* DIRTY_*; derived, not state */
+    uint8_t
+        checked_mode; /* processor mode for which controls and host state were checked; derived, not state */
     uint64_t used;    /* stamp for eviction: the smallest goes first */
 };
 

@@ -1,10 +1,10 @@
 /*
  * vmx/vmx.c -- life of struct vmx, the cache of VMCSs, its state description, names for statistics.
  *
- * SDM 3C, "Software Use of Virtual-Machine Control Structures": a VMCS that is active may be cached by the processor;
- * software makes the region up to date with VMCLEAR.
- * Not here: the fields (vmcs.c), instructions (instructions.c).
- * Watch:  --                                        Tests: tests/unit/test_vmx_tables.c, test_vmx_entry.c
+ * SDM 3C, "Software Use of Virtual-Machine Control Structures": a VMCS that is active may be cached by the
+ * processor; software makes the region up to date with VMCLEAR. Not here: the fields (vmcs.c), instructions
+ * (instructions.c). Watch:  --                                        Tests: tests/unit/test_vmx_tables.c,
+ * test_vmx_entry.c
  */
 #include "cpu/vmx/internal.h"
 
@@ -39,17 +39,21 @@ bool vmx_init(struct cpu *cpu, struct error *e)
     cpu->mmu.ept_ad_supported = true;
     cpu->mmu.ept_execute_only = true;
     clear(cpu->vmx);
+    vmx_timer_init(cpu);
     return true;
 }
 
 void vmx_free(struct cpu *cpu)
 {
+    if (cpu->vmx)
+        clock_remove_timer(cpu->clock, &cpu->vmx->timer);
     free(cpu->vmx);
     cpu->vmx = NULL;
 }
 
 void vmx_reset(struct cpu *cpu)
 {
+    vmx_timer_stop(cpu);
     clear(cpu->vmx);
     cpu->vmx_on = cpu->vmx_non_root = false;
     cpu->vmx_guards = 0;
@@ -59,7 +63,8 @@ void vmx_reset(struct cpu *cpu)
     cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF);
 }
 
-/* -- The cache of VMCSs ---------------------------------------------------------------------------------------- */
+/* -- The cache of VMCSs
+ * ---------------------------------------------------------------------------------------- */
 
 struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address)
 {
@@ -98,7 +103,8 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address)
     return v;
 }
 
-/* -- State ------------------------------------------------------------------------------------------------------ */
+/* -- State
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool after_load(void *s, struct error *e)
 {
@@ -106,13 +112,15 @@ static bool after_load(void *s, struct error *e)
     x->vmcs = x->current == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->current);
     x->linked = x->linked_address == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->linked_address);
     if (!x->vmcs && x->current != VMX_NO_VMCS)
-        return error_set(e, "vmx: the current VMCS %#llx is not in the cache", (unsigned long long)x->current);
+        return error_set(e, "vmx: the current VMCS %#llx is not in the cache",
+                         (unsigned long long)x->current);
     if (!x->linked && x->linked_address != VMX_NO_VMCS)
         return error_set(e, "vmx: the linked VMCS is not in the cache");
     for (unsigned i = 0; i < VMX_CACHE_SIZE; i++)
         for (unsigned j = 0; j < i; j++)
             if (x->cache[i].address != VMX_NO_VMCS && x->cache[i].address == x->cache[j].address)
-                return error_set(e, "vmx: VMCS %#llx is cached twice", (unsigned long long)x->cache[i].address);
+                return error_set(e, "vmx: VMCS %#llx is cached twice",
+                                 (unsigned long long)x->cache[i].address);
     return true;
 }
 
@@ -125,6 +133,7 @@ static const struct state_field fields[] = {
     STATE(struct vmx, linked_address),
     STATE(struct vmx, use_stamp),
     STATE(struct vmx, timer_deadline),
+    STATE_SKIP(struct vmx, timer, "armed again by timer_deadline in vmx_loaded()"),
     STATE(struct vmx, ple_first),
     STATE(struct vmx, ple_last),
     STATE(struct vmx, ple_running),
@@ -148,10 +157,14 @@ void vmx_loaded(struct cpu *cpu)
 {
     if (!cpu->vmx_on || !cpu->vmx->vmcs)
         cpu->vmx_non_root = false;
+    if (!cpu->vmx_non_root)
+        cpu->vmx->timer_deadline = CLOCK_NEVER;
+    vmx_timer_arm(cpu);
     vmx_derive(cpu);
 }
 
-/* -- Names and counts -------------------------------------------------------------------------------------------- */
+/* -- Names and counts
+ * -------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *title, *qualification;
@@ -170,7 +183,8 @@ const char *vmx_exit_reason_name(unsigned reason)
 const char *vmx_exit_reason_title(unsigned reason)
 {
     reason &= 0xffff;
-    return reason < EXIT_REASON_COUNT && reasons[reason].title ? reasons[reason].title : "reserved exit reason";
+    return reason < EXIT_REASON_COUNT && reasons[reason].title ? reasons[reason].title
+                                                               : "reserved exit reason";
 }
 
 const char *vmx_exit_qualification_meaning(unsigned reason)

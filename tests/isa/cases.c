@@ -608,6 +608,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
                 in->zi.mnemonic == ZYDIS_MNEMONIC_PCMPESTRI || in->zi.mnemonic == ZYDIS_MNEMONIC_PCMPESTRM;
     state_background(r, s);
     s->rip = in->at;
+    if (rng_chance(r, 3))
+        s->rflags |= FLAG_AC; /* alignment is checked: CR0.AM is set on both sides */
     bool stack = false;
     for (unsigned i = 0; i < in->zi.operand_count; i++) {
         const ZydisDecodedOperand *o = &in->op[i];
@@ -627,6 +629,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
             stack |= is_stack_operand(o);
         }
     }
+    if (f->mnemonic == ZYDIS_MNEMONIC_INT3)
+        s->vector = EXC_BP;
     dress(f, in, r, s);
     if (stack || rng_chance(r, 50))
         aim_stack(r, s, f);

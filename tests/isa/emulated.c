@@ -302,7 +302,7 @@ void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *o
 {
     struct cpu *cpu = emu.cpu;
     put_state(in);
-    if (emu.mode != mode)
+    if (emu.mode != mode || (in->rflags & FLAG_AC))
         user_mode(mode);
     unsigned turns = 0;
     do {

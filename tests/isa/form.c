@@ -201,6 +201,9 @@ static bool wanted_in_32(const struct form *f, const struct insn_row *row)
     case ZYDIS_MNEMONIC_LEA:
     case ZYDIS_MNEMONIC_LOOP:
     case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JCXZ:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_MOVSB:
     case ZYDIS_MNEMONIC_MOVSW:
         return true;
@@ -355,7 +358,11 @@ void forms_build(const struct cpu_model *model)
                         for (unsigned w = 0; w < (mode == 64 ? 2u : 1u); w++) {
                             struct form f = {.mode = (uint8_t)mode, .map = (uint8_t)map, .opcode = (uint8_t)opcode,
                                              .p66 = p66, .rep = reps[rep], .rex_w = w};
-                            if (!is_prefix_byte(&f))
+                            if (is_prefix_byte(&f))
+                                continue;
+                            consider(f, model);
+                            f.p67 = true; /* JCXZ: with a 16-bit address size only */
+                            if (mode == 32 && map == MAP_ONE && opcode == 0xe3)
                                 consider(f, model);
                         }
     for (unsigned map = MAP_0F38; map <= MAP_0F3A; map++)

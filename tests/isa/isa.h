@@ -110,7 +110,8 @@ struct ignore {
     uint16_t fsw;
     uint32_t mxcsr_fault; /* MXCSR flags that do not count when #XM was raised */
     bool fault_order;     /* both faulted: enough */
-    bool fault_page;      /* CR2: the page counts */
+    bool host_may_fault;  /* the host faults where we do not */
+    bool fault_page;      /* CR2: somewhere in the operand is enough */
     bool memory_x87;   /* FNSAVE, FNSTENV: pointers */
     bool approximate;  /* RCPPS and its kin: 12 bits count */
     const char *why;   /* a whole case that is known to differ */

@@ -89,7 +89,7 @@ static void run_case(const struct form *f, const struct insn *in, uint64_t k, st
     res->cases++;
     res->faults += native.vector >= 0;
     bool equal = states_equal(&native, &emulated, &ig, what, sizeof(what)) &&
-                 memory_equal(&ig, in, &before, what, sizeof(what));
+                 ((ig.host_may_fault && native.vector >= 0) || memory_equal(&ig, in, &before, what, sizeof(what)));
     if (!equal && res->failed++ < REPORTS_PER_FORM)
         report(f, in, k, what);
     if (show) {
@@ -207,7 +207,9 @@ static void summarise_row(const struct insn_row *row, const struct shared *sh, s
         sum.failed += r->failed;
         sum.skipped += r->skipped;
         sum.faults += r->faults;
-        if (r->cases == 0 || r->broken) {
+        if (r->cases == 0 && r->skipped && !r->broken && !opt.only)
+            printf("skip %s: known vendor difference\n", forms[i].name);
+        else if (r->cases == 0 || r->broken) {
             printf("FAIL %s: a form without cases\n", forms[i].name);
             sum.failed++;
         }

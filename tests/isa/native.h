@@ -31,7 +31,7 @@ struct isa_state {
     uint16_t fcw, fsw; /* TOP in fsw */
     uint8_t ftw;       /* abridged, by physical register */
     uint8_t st[8][16]; /* ST(i); ten bytes count */
-    int vector;        /* exception, or VECTOR_* */
+    int vector;        /* exception, or VECTOR_*; before a run: EXC_BP when that is what INT3 at RIP shall give */
     uint32_t error;
     uint64_t cr2;
 };

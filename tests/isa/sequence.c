@@ -51,7 +51,7 @@ static bool form_fits(const struct form *f)
             case ZYDIS_MNEMONIC_CMPXCHG16B: case ZYDIS_MNEMONIC_STD: case ZYDIS_MNEMONIC_PUSHFQ:
             case ZYDIS_MNEMONIC_POPFQ: case ZYDIS_MNEMONIC_PUSHF: case ZYDIS_MNEMONIC_POPF: case ZYDIS_MNEMONIC_INT3:
             case ZYDIS_MNEMONIC_INT1: case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD: case ZYDIS_MNEMONIC_BT:
-            case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_BSWAP:
+            case ZYDIS_MNEMONIC_RSM: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_BSWAP:
                 bad = true;
                 break;
             default:
@@ -116,6 +116,9 @@ static bool add_insn(struct sequence *s, struct rng *r)
     for (unsigned tries = 0; tries < 2000; tries++) {
         const struct form *f = &forms[rng_below(r, form_count)];
         struct insn in;
+        /* Of the many forms of NOP few are wanted, and not 0F 0D with a register, which is #UD on AMD. */
+        if (f->mnemonic == ZYDIS_MNEMONIC_NOP && ((!f->mem && f->opcode == 0x0d) || rng_chance(r, 95)))
+            continue;
         if (!form_fits(f) || (f->mem && rng_chance(r, 40)) || !insn_encode(f, r, &in) || !operands_fit(&in) ||
             !flags_fit(s, &in))
             continue;

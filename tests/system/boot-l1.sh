@@ -1,11 +1,15 @@
 #!/bin/bash
-# boot-l1.sh [OPTION]... -- Debian's kernel boots to L1's init, and loads KVM with the parameters that are asked for.
+# boot-l1.sh -- Debian's kernel boots to L1's init; RUN=kvm: loads KVM too, with the parameters that are asked for.
+# CPUS=N: on so many processors.
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 
-run_droste "${SECONDS_MAX:-240}" "${l1[@]}" -append "$l1_append droste.run=${RUN:-init}" --stats "$OUT/stats.json" "$@"
+cpus=${CPUS:-1}
+run_droste "${SECONDS_MAX:-240}" "${l1[@]}" -append "$l1_append droste.run=${RUN:-init}" -smp "$cpus" \
+    --stats "$OUT/stats.json"
 check "status $status" [ "$status" = "$passed_status" ]
 check "L1's init came up" grep -q '^L1: up' "$OUT/out"
+check "all processors came up" grep -q "^L1: up .* $cpus processors" "$OUT/out"
 check "L1 ended well" grep -q '^L1: done (status 0' "$OUT/out"
 # Warnings of the kernel: a stack trace, or a complaint about the processor, the clock or the firmware.
 complaints='WARNING:|BUG:|Oops|Call Trace|Kernel panic|\[Firmware Bug\]|unstable|Spurious|nobody cared'

@@ -6,7 +6,7 @@ source "$(dirname "$0")/common.sh"
 cd /
 run_droste 60 demo
 check "status $status" [ "$status" = 0 ]
-for kind in CPUID HLT VMCALL I/O EPT RDMSR WRMSR "control-register" "preemption timer"; do
+for kind in CPUID HLT VMCALL I/O EPT RDMSR WRMSR "CR access" "preemption timer"; do
     check "an exit by $kind" grep -q -i -F -e "$kind" "$OUT/out"
 done
 cp "$OUT/out" "$OUT/first"

@@ -70,7 +70,8 @@ refuse "kernel empty" "$OUT/empty" -kernel "$OUT/empty"
 refuse "kernel garbage" "$OUT/garbage" -kernel "$OUT/garbage"
 head -c 64 "$OUT/exit.elf" >"$OUT/short.elf"
 refuse "ELF cut after its header" "$OUT/short.elf" -kernel "$OUT/short.elf"
-head -c "$(($(stat -c %s "$OUT/exit.elf") / 2))" "$OUT/exit.elf" >"$OUT/half.elf"
+segment=$(readelf -lW "$OUT/exit.elf" | awk '$1 == "LOAD" { print $2; exit }')
+head -c "$((segment + 4))" "$OUT/exit.elf" >"$OUT/half.elf"
 refuse "ELF cut in the middle" "$OUT/half.elf" -kernel "$OUT/half.elf"
 # A bzImage's header alone: four setup sectors, 64-bit protocol, 1 MB of code promised.
 {

@@ -1,5 +1,6 @@
 /*
- * tests/unit/test_vmx_apicv.c -- the virtual-APIC page, virtual-interrupt delivery, posted interrupts, x2APIC MSRs.
+ * tests/unit/test_vmx_apicv.c -- the virtual-APIC page, virtual-interrupt delivery, posted interrupts, x2APIC
+ * MSRs.
  *
  * SDM 3C, "APIC Virtualization and Virtual Interrupts".
  */
@@ -24,12 +25,13 @@ static bool access(struct vk *k, uint32_t offset, unsigned size, bool write, uin
 /* Every offset and direction with and without APIC-register virtualization, against the SDM's lists. */
 Test(vmx_apicv, access_page_table)
 {
-    static const uint16_t reads[] = {0x20, 0x30, 0x80, 0xb0, 0xd0, 0xe0, 0xf0, 0x280, 0x300, 0x310, 0x320, 0x330,
-                                     0x340, 0x350, 0x360, 0x370, 0x380, 0x3e0};
+    static const uint16_t reads[] = {0x20,  0x30,  0x80,  0xb0,  0xd0,  0xe0,  0xf0,  0x280, 0x300,
+                                     0x310, 0x320, 0x330, 0x340, 0x350, 0x360, 0x370, 0x380, 0x3e0};
     for (unsigned mode = 0; mode < 3; mode++) {
         struct vk k;
         static const uint32_t bits[] = {0, PROC2_VIRTUAL_INTERRUPT_DELIVERY,
-                                        PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION};
+                                        PROC2_VIRTUAL_INTERRUPT_DELIVERY |
+                                            PROC2_APIC_REGISTER_VIRTUALIZATION};
         setup(&k, bits[mode] | PROC2_VIRTUALIZE_APIC_ACCESSES);
         for (uint32_t offset = 0; offset < 0x400; offset += 0x10)
             for (unsigned write = 0; write < 2; write++) {
@@ -97,7 +99,8 @@ Test(vmx_apicv, tpr_shadow_and_threshold)
 Test(vmx_apicv, virtual_interrupts)
 {
     struct vk k;
-    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUALIZE_APIC_ACCESSES);
+    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION |
+                  PROC2_VIRTUALIZE_APIC_ACCESSES);
     struct vmcs *v = vk_vmcs(&k);
     struct cpu *c = k.cpu;
     uint8_t vector = 0;
@@ -139,7 +142,8 @@ Test(vmx_apicv, virtual_interrupts)
 Test(vmx_apicv, icr_writes)
 {
     struct vk k;
-    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUALIZE_APIC_ACCESSES);
+    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION |
+                  PROC2_VIRTUALIZE_APIC_ACCESSES);
     struct vmcs *v = vk_vmcs(&k);
     vk_must_enter(&k);
     uint64_t value = 0xff345678;
@@ -188,7 +192,8 @@ Test(vmx_apicv, posted_interrupts)
 Test(vmx_apicv, x2apic_msrs)
 {
     struct vk k;
-    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUALIZE_X2APIC_MODE);
+    setup(&k, PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_APIC_REGISTER_VIRTUALIZATION |
+                  PROC2_VIRTUALIZE_X2APIC_MODE);
     struct vmcs *v = vk_vmcs(&k);
     vk_must_enter(&k);
     uint64_t value = 0x30;

@@ -1,8 +1,9 @@
 /*
  * tests/unit/test_vmx_checks.c -- every row of entry_checks.def broken once on a known-good VMCS.
  *
- * SDM 3C, "VM Entries": a control or host-state rule fails the instruction (errors 7 and 8), a guest-state rule is a VM
- * exit with reason 33 and the qualification of its kind. A row without a mutation here fails the test.
+ * SDM 3C, "VM Entries": a control or host-state rule fails the instruction (errors 7 and 8), a guest-state
+ * rule is a VM exit with reason 33 and the qualification of its kind. A row without a mutation here fails the
+ * test.
  */
 #include "test_vmx_kit.h"
 
@@ -280,8 +281,8 @@ Test(vmx_checks, every_row_broken_once)
             cr_assert(result == 0 && vk_error(&k) == VMERR_ENTRY_HOST, "%s: %u", r->name, vk_error(&k));
             break;
         default: {
-            static const uint8_t q[] = {[CHECK_GUEST] = 0, [CHECK_GUEST_PDPTE] = 2, [CHECK_GUEST_NMI] = 3,
-                                        [CHECK_GUEST_LINK] = 4};
+            static const uint8_t q[] = {
+                [CHECK_GUEST] = 0, [CHECK_GUEST_PDPTE] = 2, [CHECK_GUEST_NMI] = 3, [CHECK_GUEST_LINK] = 4};
             cr_assert_eq(result, JUMP_RESUME, "%s: error %u", r->name, vk_error(&k));
             cr_assert_eq(v->exit_reason, 0x80000000u + EXIT_REASON_ENTRY_GUEST_STATE, "%s", r->name);
             cr_assert_eq(v->exit_qualification, q[r->group], "%s", r->name);
@@ -308,7 +309,8 @@ Test(vmx_checks, inputs_are_fields)
     }
 }
 
-/* After a successful entry each row is broken by VMWRITE-like writes to its inputs: skipping must not hide it. */
+/* After a successful entry each row is broken by VMWRITE-like writes to its inputs: skipping must not hide
+ * it. */
 Test(vmx_checks, skipped_checks_notice_writes)
 {
     for (unsigned i = 0; i < check_row_count; i++) {

@@ -1,5 +1,6 @@
 /*
- * tests/unit/test_vmx_insn.c -- the VMX instructions: every check in its order, error numbers, VMCS shadowing.
+ * tests/unit/test_vmx_insn.c -- the VMX instructions: every check in its order, error numbers, VMCS
+ * shadowing.
  *
  * SDM 3C, "VMX Instruction Reference"; "VM Instruction Error Numbers".
  */
@@ -75,6 +76,7 @@ Test(vmx_insn, vmcs_pointers)
     cr_assert_eq(vk_run(&k, helper_vmptrst, &u), 0);
     cr_assert_eq(phys_load(&k.phys, VK_DATA + 8, 8), (uint64_t)VK_VMCS);
     vk_run_m64(&k, helper_vmclear, VK_VMCS, 0);
+    k.cpu->r[REG_T0] = VK_DATA + 8;
     vk_run(&k, helper_vmptrst, &u);
     cr_assert_eq(phys_load(&k.phys, VK_DATA + 8, 8), ~0ull);
     vk_free(&k);
@@ -177,12 +179,12 @@ Test(vmx_insn, exits_in_non_root)
     static const struct {
         helper_fn *fn;
         unsigned reason;
-    } rows[] = {{helper_vmxon, EXIT_REASON_VMXON},     {helper_vmxoff, EXIT_REASON_VMXOFF},
-                {helper_vmclear, EXIT_REASON_VMCLEAR}, {helper_vmptrld, EXIT_REASON_VMPTRLD},
-                {helper_vmptrst, EXIT_REASON_VMPTRST}, {helper_vmread, EXIT_REASON_VMREAD},
-                {helper_vmwrite, EXIT_REASON_VMWRITE}, {helper_vmlaunch, EXIT_REASON_VMLAUNCH},
+    } rows[] = {{helper_vmxon, EXIT_REASON_VMXON},       {helper_vmxoff, EXIT_REASON_VMXOFF},
+                {helper_vmclear, EXIT_REASON_VMCLEAR},   {helper_vmptrld, EXIT_REASON_VMPTRLD},
+                {helper_vmptrst, EXIT_REASON_VMPTRST},   {helper_vmread, EXIT_REASON_VMREAD},
+                {helper_vmwrite, EXIT_REASON_VMWRITE},   {helper_vmlaunch, EXIT_REASON_VMLAUNCH},
                 {helper_vmresume, EXIT_REASON_VMRESUME}, {helper_vmcall, EXIT_REASON_VMCALL},
-                {helper_invept, EXIT_REASON_INVEPT},   {helper_invvpid, EXIT_REASON_INVVPID}};
+                {helper_invept, EXIT_REASON_INVEPT},     {helper_invvpid, EXIT_REASON_INVVPID}};
     struct vk k;
     vk_init(&k);
     for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {

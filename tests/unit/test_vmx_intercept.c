@@ -55,9 +55,13 @@ Test(vmx_intercept, guards)
     static const struct {
         unsigned guard;
         uint32_t proc2;
-    } undefined[] = {{GUARD_RDTSCP, PROC2_ENABLE_RDTSCP}, {GUARD_RDPID, PROC2_ENABLE_RDTSCP},
-                     {GUARD_INVPCID, PROC2_ENABLE_INVPCID}, {GUARD_XSAVES, PROC2_ENABLE_XSAVES_XRSTORS},
-                     {GUARD_XRSTORS, PROC2_ENABLE_XSAVES_XRSTORS}, {GUARD_VMFUNC, 0}, {GUARD_RSM, 0}};
+    } undefined[] = {{GUARD_RDTSCP, PROC2_ENABLE_RDTSCP},
+                     {GUARD_RDPID, PROC2_ENABLE_RDTSCP},
+                     {GUARD_INVPCID, PROC2_ENABLE_INVPCID},
+                     {GUARD_XSAVES, PROC2_ENABLE_XSAVES_XRSTORS},
+                     {GUARD_XRSTORS, PROC2_ENABLE_XSAVES_XRSTORS},
+                     {GUARD_VMFUNC, 0},
+                     {GUARD_RSM, 0}};
     for (unsigned i = 0; i < ARRAY_LEN(undefined); i++) {
         v->proc2 &= ~undefined[i].proc2;
         v->dirty = DIRTY_ALL;
@@ -99,7 +103,8 @@ Test(vmx_intercept, control_registers)
     v->cr0_shadow = CR0_PE;
     v->cr4_mask = CR4_VMXE;
     v->cr4_shadow = 0;
-    v->proc |= PROC_CR3_LOAD_EXITING | PROC_CR3_STORE_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING;
+    v->proc |=
+        PROC_CR3_LOAD_EXITING | PROC_CR3_STORE_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING;
     v->cr3_target_count = 2;
     v->cr3_target1 = 0x5000;
     vk_must_enter(&k);
@@ -107,7 +112,8 @@ Test(vmx_intercept, control_registers)
     cr_assert_eq(vmx_read_cr(c, 0, cr0, 1), (cr0 & ~v->cr0_mask) | CR0_PE);
     cr_assert_eq(vmx_read_cr_shadow(c, 0, cr0), (cr0 & ~v->cr0_mask) | CR0_PE);
     cr_assert_eq(vmx_read_cr(c, 4, c->cr4, 1), c->cr4 & ~(uint64_t)CR4_VMXE);
-    cr_assert_eq(vmx_write_cr(c, 0, CR0_PE | CR0_MP, 1), (uint64_t)(CR0_MP | CR0_PE)); /* host-owned bits stay */
+    cr_assert_eq(vmx_write_cr(c, 0, CR0_PE | CR0_MP, 1),
+                 (uint64_t)(CR0_MP | CR0_PE)); /* host-owned bits stay */
     cr_assert_eq(vmx_write_cr(c, 4, CR4_PAE, 1), (uint64_t)(CR4_PAE | CR4_VMXE));
     cr_assert_eq(vmx_write_cr(c, 3, 0x5000, 1), 0x5000u);
     cr_assert_eq(vmx_clts(c), false); /* shadow TS is 0 */
@@ -192,7 +198,12 @@ Test(vmx_intercept, io)
     VK_TRY(&k, vmx_io(k.cpu, &in));
     vk_assert_exit(&k, EXIT_REASON_IO_INSTRUCTION, 0x3f70009);
     vk_must_enter(&k);
-    struct vmx_io outs = {.port = 0x8000, .size = 4, .string = true, .rep = true, .asize = ASIZE_64, .seg = SEG_FS,
+    struct vmx_io outs = {.port = 0x8000,
+                          .size = 4,
+                          .string = true,
+                          .rep = true,
+                          .asize = ASIZE_64,
+                          .seg = SEG_FS,
                           .linear = 0x5555};
     VK_TRY(&k, vmx_io(k.cpu, &outs));
     vk_assert_exit(&k, EXIT_REASON_IO_INSTRUCTION, 0x80000033u);
@@ -222,7 +233,8 @@ Test(vmx_intercept, ept_faults)
     vk_init(&k);
     struct vmcs *v = vk_vmcs(&k);
     vk_must_enter(&k);
-    struct mmu_fault f = {.kind = MMU_FAULT_EPT_VIOLATION, .gpa = 0x123456, .linear = 0x789, .qualification = 0x182};
+    struct mmu_fault f = {
+        .kind = MMU_FAULT_EPT_VIOLATION, .gpa = 0x123456, .linear = 0x789, .qualification = 0x182};
     VK_TRY(&k, vmx_ept_fault(k.cpu, &f));
     vk_assert_exit(&k, EXIT_REASON_EPT_VIOLATION, 0x182);
     cr_assert_eq(v->guest_physical_address, 0x123456u);

@@ -1,6 +1,7 @@
 /*
- * tests/unit/test_vmx_kit.h -- one processor with a little RAM, a 64-bit host and a known-good VMCS, for the tests of
- * cpu/vmx/. Helpers are called directly; what unwinds to cpu_run() comes back as the result of vk_run().
+ * tests/unit/test_vmx_kit.h -- one processor with a little RAM, a 64-bit host and a known-good VMCS, for the
+ * tests of cpu/vmx/. Helpers are called directly; what unwinds to cpu_run() comes back as the result of
+ * vk_run().
  */
 #ifndef TEST_VMX_KIT_H
 #define TEST_VMX_KIT_H
@@ -19,10 +20,25 @@
 #pragma GCC diagnostic ignored "-Wclobbered"
 
 enum {
-    VK_VMXON = 0x1000, VK_VMCS = 0x2000, VK_MSR_BITMAP = 0x3000, VK_IO_A = 0x4000, VK_IO_B = 0x5000,
-    VK_VAPIC = 0x6000, VK_APIC_PAGE = 0x7000, VK_POSTED = 0x8000, VK_SHADOW = 0x9000, VK_VMREAD = 0xa000,
-    VK_VMWRITE = 0xb000, VK_PML = 0xc000, VK_LIST = 0xd000, VK_PDPT32 = 0xe000, VK_VMCS2 = 0xf000, VK_EPT = 0x10000,
-    VK_CR3 = 0x20000, VK_CODE = 0x30000, VK_DATA = 0x40000,
+    VK_VMXON = 0x1000,
+    VK_VMCS = 0x2000,
+    VK_MSR_BITMAP = 0x3000,
+    VK_IO_A = 0x4000,
+    VK_IO_B = 0x5000,
+    VK_VAPIC = 0x6000,
+    VK_APIC_PAGE = 0x7000,
+    VK_POSTED = 0x8000,
+    VK_SHADOW = 0x9000,
+    VK_VMREAD = 0xa000,
+    VK_VMWRITE = 0xb000,
+    VK_PML = 0xc000,
+    VK_LIST = 0xd000,
+    VK_PDPT32 = 0xe000,
+    VK_VMCS2 = 0xf000,
+    VK_EPT = 0x10000,
+    VK_CR3 = 0x20000,
+    VK_CODE = 0x30000,
+    VK_DATA = 0x40000,
 };
 #define VK_HOST_RIP  0x31000ull
 #define VK_HOST_RSP  0x48000ull
@@ -114,15 +130,15 @@ static inline void vk_good_vmcs(struct vk *k)
     struct vmcs *v = vk_vmcs(k);
     const struct vmx_caps *caps = &k->cpu->vmx->caps;
     v->pin = caps->required1[WORD_PIN] | PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS;
-    v->proc = caps->required1[WORD_PROC] | PROC_USE_TSC_OFFSETTING | PROC_USE_IO_BITMAPS | PROC_USE_MSR_BITMAPS |
-              PROC_USE_TPR_SHADOW | PROC_ACTIVATE_SECONDARY_CONTROLS;
+    v->proc = caps->required1[WORD_PROC] | PROC_USE_TSC_OFFSETTING | PROC_USE_IO_BITMAPS |
+              PROC_USE_MSR_BITMAPS | PROC_USE_TPR_SHADOW | PROC_ACTIVATE_SECONDARY_CONTROLS;
     v->proc2 = PROC2_ENABLE_EPT | PROC2_ENABLE_VPID | PROC2_UNRESTRICTED_GUEST | PROC2_ENABLE_RDTSCP |
                PROC2_ENABLE_INVPCID | PROC2_ENABLE_XSAVES_XRSTORS;
-    v->exit_controls = caps->required1[WORD_EXITCTL] | EXITCTL_HOST_ADDRESS_SPACE_SIZE | EXITCTL_SAVE_DEBUG_CONTROLS |
-                       EXITCTL_SAVE_EFER | EXITCTL_LOAD_EFER | EXITCTL_SAVE_PAT | EXITCTL_LOAD_PAT |
-                       EXITCTL_ACKNOWLEDGE_INTERRUPT;
-    v->entry_controls = caps->required1[WORD_ENTRYCTL] | ENTRYCTL_IA32E_MODE_GUEST | ENTRYCTL_LOAD_DEBUG_CONTROLS |
-                        ENTRYCTL_LOAD_EFER | ENTRYCTL_LOAD_PAT;
+    v->exit_controls = caps->required1[WORD_EXITCTL] | EXITCTL_HOST_ADDRESS_SPACE_SIZE |
+                       EXITCTL_SAVE_DEBUG_CONTROLS | EXITCTL_SAVE_EFER | EXITCTL_LOAD_EFER |
+                       EXITCTL_SAVE_PAT | EXITCTL_LOAD_PAT | EXITCTL_ACKNOWLEDGE_INTERRUPT;
+    v->entry_controls = caps->required1[WORD_ENTRYCTL] | ENTRYCTL_IA32E_MODE_GUEST |
+                        ENTRYCTL_LOAD_DEBUG_CONTROLS | ENTRYCTL_LOAD_EFER | ENTRYCTL_LOAD_PAT;
     v->vpid = 1;
     v->eptp = VK_EPT | 6 | 3 << 3 | BIT(6);
     v->msr_bitmap = VK_MSR_BITMAP;
@@ -179,7 +195,11 @@ static inline void vk_init(struct vk *k)
     cr_assert(k->code, "%s", e.message);
     k->cpu = aligned_alloc(64, (sizeof(struct cpu) + 63) & ~63ul);
     memset(k->cpu, 0, sizeof(*k->cpu));
-    struct cpu_wiring w = {.phys = &k->phys, .bus = &k->bus, .clock = &k->clock, .model = &k->model, .code = k->code,
+    struct cpu_wiring w = {.phys = &k->phys,
+                           .bus = &k->bus,
+                           .clock = &k->clock,
+                           .model = &k->model,
+                           .code = k->code,
                            .cpu_count = 1};
     cr_assert(cpu_init(k->cpu, &w, &e), "%s", e.message);
     k->clock.now = 1000000;
@@ -222,7 +242,8 @@ static inline void vk_must_enter(struct vk *k)
     int r = vk_enter(k);
     if (!r || !k->cpu->vmx_non_root)
         vmx_explain(k->cpu, stderr);
-    cr_assert(r && k->cpu->vmx_non_root, "entry failed: error %u, exit %x", vk_error(k), vk_vmcs(k)->exit_reason);
+    cr_assert(r && k->cpu->vmx_non_root, "entry failed: error %u, exit %x", vk_error(k),
+              vk_vmcs(k)->exit_reason);
 }
 #define vk_assert_exit(k, expected, expected_qualification)                                                  \
     do {                                                                                                     \

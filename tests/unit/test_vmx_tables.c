@@ -7,7 +7,7 @@
 
 Test(vmx_tables, fields_found_by_encoding)
 {
-    cr_assert_gt(vmcs_field_count, 150u);
+    cr_assert_gt(vmcs_field_count, 140u, "%u", vmcs_field_count);
     unsigned found = 0;
     for (uint32_t e = 0; e <= 0xffff; e++) {
         const struct vmcs_field *f = e & 0x9000 ? NULL : vmcs_field(e & ~1u);
@@ -31,8 +31,8 @@ Test(vmx_tables, unsupported_encodings)
     struct vk k;
     vk_init(&k);
     const struct vmx_caps *c = &k.cpu->vmx->caps;
-    cr_assert_null(vmcs_field_supported(c, 0x2032));             /* TSC multiplier: no TSC scaling */
-    cr_assert_null(vmcs_field_supported(c, 0x0801));             /* no upper half of a 16-bit field */
+    cr_assert_null(vmcs_field_supported(c, 0x2032)); /* TSC multiplier: no TSC scaling */
+    cr_assert_null(vmcs_field_supported(c, 0x0801)); /* no upper half of a 16-bit field */
     cr_assert_null(vmcs_field_supported(c, 0x10000));
     cr_assert_null(vmcs_field_supported(c, BIT(32) | 0x0800));
     cr_assert_null(vmcs_field_supported(c, 0x8800));
@@ -93,7 +93,8 @@ Test(vmx_tables, vmread_vmwrite_sweep)
     vk_run_m64(&k, helper_vmptrld, VK_VMCS, 0);
     for (unsigned i = 0; i < vmcs_field_count; i++) {
         const struct vmcs_field *f = &vmcs_fields[i];
-        cr_assert_eq(vmread(&k, f->encoding), (0x0123456789abcdefull * (2 * i + 1)) & size_mask(f->size), "%s", f->name);
+        cr_assert_eq(vmread(&k, f->encoding), (0x0123456789abcdefull * (2 * i + 1)) & size_mask(f->size),
+                     "%s", f->name);
     }
     vmread(&k, 0x2032);
     cr_assert_eq(vk_error(&k), VMERR_UNSUPPORTED_FIELD);
@@ -126,7 +127,7 @@ Test(vmx_tables, capability_msrs)
         uint64_t plain = cap(&k, words[w].plain), precise = cap(&k, words[w].true_);
         cr_assert_eq(plain >> 32, precise >> 32);
         cr_assert_eq((uint32_t)plain, words[w].default1);
-        cr_assert_eq((uint32_t)precise & ~(uint32_t)plain, 0u); /* TRUE only relaxes */
+        cr_assert_eq((uint32_t)precise & ~(uint32_t)plain, 0u);           /* TRUE only relaxes */
         cr_assert_eq((uint32_t)precise & ~(uint32_t)(precise >> 32), 0u); /* must-be-1 may be 1 */
     }
     for (unsigned i = 0; i < control_row_count; i++) {
@@ -166,17 +167,19 @@ Test(vmx_tables, kvm_requirements)
     vk_init(&k);
     const uint32_t *may = k.cpu->vmx->caps.allowed1;
 #define HAS(word, bits) cr_assert_eq(may[WORD_##word] & (uint32_t)(bits), (uint32_t)(bits))
-    HAS(PIN, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS | PIN_PROCESS_POSTED_INTERRUPTS |
-                 PIN_ACTIVATE_PREEMPTION_TIMER);
+    HAS(PIN, PIN_EXTERNAL_INTERRUPT_EXITING | PIN_NMI_EXITING | PIN_VIRTUAL_NMIS |
+                 PIN_PROCESS_POSTED_INTERRUPTS | PIN_ACTIVATE_PREEMPTION_TIMER);
     HAS(PROC, PROC_HLT_EXITING | PROC_CR8_LOAD_EXITING | PROC_CR8_STORE_EXITING | PROC_CR3_LOAD_EXITING |
                   PROC_CR3_STORE_EXITING | PROC_UNCONDITIONAL_IO_EXITING | PROC_MOV_DR_EXITING |
                   PROC_USE_TSC_OFFSETTING | PROC_MWAIT_EXITING | PROC_MONITOR_EXITING | PROC_INVLPG_EXITING |
                   PROC_RDPMC_EXITING | PROC_INTERRUPT_WINDOW_EXITING | PROC_NMI_WINDOW_EXITING |
                   PROC_USE_TPR_SHADOW | PROC_USE_MSR_BITMAPS | PROC_ACTIVATE_SECONDARY_CONTROLS);
-    HAS(PROC2, PROC2_VIRTUALIZE_APIC_ACCESSES | PROC2_ENABLE_EPT | PROC2_ENABLE_VPID | PROC2_UNRESTRICTED_GUEST |
-                   PROC2_APIC_REGISTER_VIRTUALIZATION | PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_VMCS_SHADOWING |
-                   PROC2_ENABLE_PML | PROC2_PAUSE_LOOP_EXITING);
-    HAS(EXITCTL, EXITCTL_SAVE_DEBUG_CONTROLS | EXITCTL_ACKNOWLEDGE_INTERRUPT | EXITCTL_HOST_ADDRESS_SPACE_SIZE);
+    HAS(PROC2, PROC2_VIRTUALIZE_APIC_ACCESSES | PROC2_ENABLE_EPT | PROC2_ENABLE_VPID |
+                   PROC2_UNRESTRICTED_GUEST | PROC2_APIC_REGISTER_VIRTUALIZATION |
+                   PROC2_VIRTUAL_INTERRUPT_DELIVERY | PROC2_VMCS_SHADOWING | PROC2_ENABLE_PML |
+                   PROC2_PAUSE_LOOP_EXITING);
+    HAS(EXITCTL,
+        EXITCTL_SAVE_DEBUG_CONTROLS | EXITCTL_ACKNOWLEDGE_INTERRUPT | EXITCTL_HOST_ADDRESS_SPACE_SIZE);
     HAS(ENTRYCTL, ENTRYCTL_LOAD_DEBUG_CONTROLS | ENTRYCTL_IA32E_MODE_GUEST);
 #undef HAS
     /* KVM complains about a load control at entry without its pair at exit. */
@@ -193,7 +196,7 @@ Test(vmx_tables, exit_reason_names)
     unsigned named = 0;
     for (unsigned i = 0; i < VMX_EXIT_REASONS; i++)
         named += strcmp(vmx_exit_reason_name(i), "RESERVED") != 0;
-    cr_assert_eq(named, 61u, "%u", named);
+    cr_assert_eq(named, 62u, "%u", named);
     cr_assert_str_eq(vmx_exit_reason_name(EXIT_REASON_EPT_VIOLATION), "EPT_VIOLATION");
     cr_assert_str_eq(vmx_exit_reason_name(35), "RESERVED");
     cr_assert_str_eq(vmx_exit_reason_name(0x80000021u), "ENTRY_GUEST_STATE");
