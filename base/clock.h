@@ -13,6 +13,7 @@
 
 #define CLOCK_HZ         1000000000ull /* ticks of virtual time a second; also the TSC frequency */
 #define CLOCK_NEVER      UINT64_MAX
+#define CLOCK_NOW_MAX    (UINT64_MAX / 4) /* 146 years: sums of ticks below it do not overflow */
 #define CLOCK_TIMERS_MAX 256
 
 typedef void timer_fn(void *owner);

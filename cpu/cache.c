@@ -140,11 +140,33 @@ static void free_dead(struct code_cache *c)
             memset(c->jumps[i], 0, sizeof(struct jump_entry) << JUMP_BITS);
 }
 
+/* Everything goes, so lists are emptied as a whole: unlinking block by block would be quadratic in a full
+ * page. */
+static void drop_all(struct code_cache *c)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(c->hash); i++) {
+        struct block *next;
+        for (struct block *b = c->hash[i]; b; b = next) {
+            next = b->hash_next;
+            gpa_t pages[2] = {b->gpa & ~PAGE_MASK, b->gpa2 & ~PAGE_MASK};
+            for (unsigned k = 0; k < (b->gpa2 ? 2u : 1u); k++) {
+                struct block **head = page_head(c, pages[k]);
+                if (head && *head) {
+                    *head = NULL;
+                    phys_unobserve(c->phys, pages[k], OBSERVE_CODE);
+                }
+            }
+            b->valid = false;
+            b->hash_next = c->dead;
+            c->dead = b;
+        }
+        c->hash[i] = NULL;
+    }
+}
+
 void code_cache_clear(struct code_cache *c)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(c->hash); i++)
-        while (c->hash[i])
-            code_cache_drop(c, c->hash[i]);
+    drop_all(c);
     free_dead(c);
     c->stats.cleared++;
 }

@@ -1,9 +1,9 @@
 /*
  * cpu/cache.h -- the cache of translated blocks, shared by a machine's processors.
  *
- * Blocks hang off a hash of (guest-physical address, key) and off a list for each RAM page. A page with blocks is
- * observed (OBSERVE_CODE); a write drops exactly the blocks that it overlaps. A dropped block stays allocated until no
- * processor can be running it.
+ * Blocks hang off a hash of (guest-physical address, key) and off a list for each RAM page. A page with
+ * blocks is observed (OBSERVE_CODE); a write drops exactly the blocks that it overlaps. A dropped block stays
+ * allocated until no processor can be running it.
  */
 #ifndef CPU_CACHE_H
 #define CPU_CACHE_H
@@ -31,12 +31,12 @@ struct code_cache_stats {
 struct code_cache {
     struct phys *phys;
     struct block *hash[1u << CACHE_HASH_BITS];
-    struct block **pages;     /* first block of each RAM page */
+    struct block **pages; /* first block of each RAM page */
     uint64_t page_count;
-    struct block *dead;       /* dropped, not yet freed; linked by hash_next */
-    uint64_t bytes, limit;    /* of live and dead blocks */
+    struct block *dead;                      /* dropped, not yet freed; linked by hash_next */
+    uint64_t bytes, limit;                   /* of live and dead blocks */
     struct jump_entry *jumps[PHYS_MMUS_MAX]; /* by processor, allocated at its first run */
-    struct ir *ir;            /* scratch of the translator */
+    struct ir *ir;                           /* scratch of the translator */
     struct code_cache_stats stats;
 };
 

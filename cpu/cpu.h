@@ -240,8 +240,9 @@ bool cpu_init(struct cpu *cpu, const struct cpu_wiring *w, struct error *e); /* 
 void cpu_free(struct cpu *cpu);
 void cpu_reset(struct cpu *cpu, bool init); /* power-on/RESET, or INIT (SDM 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT") */
 extern const struct state_desc cpu_state;
-/* After the whole machine is loaded: rebuilds what is derived (attention, guards, key, TLB context). */
-void cpu_loaded(struct cpu *cpu);
+/* After the whole machine is loaded: rebuilds what is derived (attention, guards, key, TLB context). False: e says what
+ * of the state no processor can be in. */
+bool cpu_loaded(struct cpu *cpu, struct error *e);
 
 /* Runs until `ticks` of budget are used, or the processor halts or stops. Returns the ticks used (>= 0). */
 uint64_t cpu_run(struct cpu *cpu, uint64_t ticks);

@@ -1,8 +1,10 @@
 /*
- * cpu/cpuid.c -- CPUID: feature bits from features.def, the other leaves from the model and the number of processors.
+ * cpu/cpuid.c -- CPUID: feature bits from features.def, the other leaves from the model and the number of
+ * processors.
  *
- * SDM 2A, "CPUID". The HYPERVISOR bit is 0, as on silicon. Leaves above the highest basic one give that one's data.
- * Frequencies (15H, 16H) are exactly those at which TSC and local APIC timer tick. One thread a core, one package.
+ * SDM 2A, "CPUID". The HYPERVISOR bit is 0, as on silicon. Leaves above the highest basic one give that one's
+ * data. Frequencies (15H, 16H) are exactly those at which TSC and local APIC timer tick. One thread a core,
+ * one package.
  */
 #include "cpu/system.h"
 
@@ -72,10 +74,10 @@ static const struct {
     uint32_t sets;
     bool shared; /* by all processors */
 } caches[] = {
-    {1, 1, 12, 64, false},    /* L1D 48 KB */
-    {2, 1, 8, 64, false},     /* L1I 32 KB */
-    {3, 2, 20, 1024, false},  /* L2 1.25 MB */
-    {3, 3, 12, 32768, true},  /* L3 24 MB */
+    {1, 1, 12, 64, false},   /* L1D 48 KB */
+    {2, 1, 8, 64, false},    /* L1I 32 KB */
+    {3, 2, 20, 1024, false}, /* L2 1.25 MB */
+    {3, 3, 12, 32768, true}, /* L3 24 MB */
 };
 
 static void leaf_4(const struct cpu *cpu, uint32_t subleaf, uint32_t out[4])
@@ -83,8 +85,8 @@ static void leaf_4(const struct cpu *cpu, uint32_t subleaf, uint32_t out[4])
     if (subleaf >= ARRAY_LEN(caches))
         return;
     uint32_t ids = 1u << id_bits(cpu), sharing = caches[subleaf].shared ? ids : 1;
-    out[OUT_EAX] = caches[subleaf].type | (uint32_t)caches[subleaf].level << 5 | 1u << 8 | (sharing - 1) << 14 |
-                   MIN(ids - 1, 63u) << 26;
+    out[OUT_EAX] = caches[subleaf].type | (uint32_t)caches[subleaf].level << 5 | 1u << 8 |
+                   (sharing - 1) << 14 | MIN(ids - 1, 63u) << 26;
     out[OUT_EBX] = 63 | (caches[subleaf].ways - 1u) << 22;
     out[OUT_ECX] = caches[subleaf].sets - 1;
     out[OUT_EDX] = caches[subleaf].shared ? 4 : 0; /* complex indexing */

@@ -1,10 +1,9 @@
 /*
  * cpu/cr.c -- control registers: MOV CR, LMSW, SMSW, CLTS, PDPTE loads, XCR0.
  *
- * SDM 3A, "Control Registers", "Initializing IA-32e Mode", "PDPTE Registers", "Process-Context Identifiers (PCIDs)";
- * SDM 2B, "MOV--Move to/from Control Registers".
- * Order:  privilege (the lifter), VMX intercept, checks that raise #GP(0), then the change. Translations need no flush:
- *         they are coherent.
+ * SDM 3A, "Control Registers", "Initializing IA-32e Mode", "PDPTE Registers", "Process-Context Identifiers
+ * (PCIDs)"; SDM 2B, "MOV--Move to/from Control Registers". Order:  privilege (the lifter), VMX intercept,
+ * checks that raise #GP(0), then the change. Translations need no flush: they are coherent.
  */
 #include "cpu/system.h"
 
@@ -13,32 +12,21 @@
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
 
-#define CR0_KNOWN (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_KNOWN                                                                                            \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
-/* -- CR4 bits of the model ---------------------------------------------------------------------------------------- */
+/* -- CR4 bits of the model --------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t bits;
     uint16_t feature;
 } cr4_rows[] = {
-    {CR4_VME | CR4_PVI, FEAT_VME},
-    {CR4_TSD, FEAT_TSC},
-    {CR4_DE, FEAT_DE},
-    {CR4_PSE, FEAT_PSE},
-    {CR4_PAE, FEAT_PAE},
-    {CR4_MCE, FEAT_MCE},
-    {CR4_PGE, FEAT_PGE},
-    {CR4_PCE, FEAT_ALWAYS},
-    {CR4_OSFXSR, FEAT_FXSR},
-    {CR4_OSXMMEXCPT, FEAT_SSE},
-    {CR4_UMIP, FEAT_UMIP},
-    {CR4_LA57, FEAT_LA57},
-    {CR4_VMXE, FEAT_VMX},
-    {CR4_FSGSBASE, FEAT_FSGSBASE},
-    {CR4_PCIDE, FEAT_PCID},
-    {CR4_OSXSAVE, FEAT_XSAVE},
-    {CR4_SMEP, FEAT_SMEP},
-    {CR4_SMAP, FEAT_SMAP},
+    {CR4_VME | CR4_PVI, FEAT_VME}, {CR4_TSD, FEAT_TSC},           {CR4_DE, FEAT_DE},
+    {CR4_PSE, FEAT_PSE},           {CR4_PAE, FEAT_PAE},           {CR4_MCE, FEAT_MCE},
+    {CR4_PGE, FEAT_PGE},           {CR4_PCE, FEAT_ALWAYS},        {CR4_OSFXSR, FEAT_FXSR},
+    {CR4_OSXMMEXCPT, FEAT_SSE},    {CR4_UMIP, FEAT_UMIP},         {CR4_LA57, FEAT_LA57},
+    {CR4_VMXE, FEAT_VMX},          {CR4_FSGSBASE, FEAT_FSGSBASE}, {CR4_PCIDE, FEAT_PCID},
+    {CR4_OSXSAVE, FEAT_XSAVE},     {CR4_SMEP, FEAT_SMEP},         {CR4_SMAP, FEAT_SMAP},
     {CR4_PKE, FEAT_PKU},
 };
 
@@ -51,7 +39,7 @@ uint64_t cpu_cr4_supported(const struct cpu *cpu)
     return v;
 }
 
-/* -- PDPTEs -------------------------------------------------------------------------------------------------------- */
+/* -- PDPTEs ------------------------------------------------------------------------------------------ */
 
 bool cpu_load_pdptes(struct cpu *cpu, uint64_t cr3)
 {
@@ -75,7 +63,7 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
     return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
-/* -- Writing ---------------------------------------------------------------------------------------------------------- */
+/* -- Writing ----------------------------------------------------------------------------------------- */
 
 void cpu_write_cr0(struct cpu *cpu, uint64_t value)
 {
@@ -149,7 +137,7 @@ void cpu_write_cr8(struct cpu *cpu, uint64_t value)
     cpu_events_changed(cpu);
 }
 
-/* -- MOV CR ------------------------------------------------------------------------------------------------------------- */
+/* -- MOV CR ------------------------------------------------------------------------------------------ */
 
 /* d: GPR; imm: control register */
 void helper_read_cr(struct cpu *cpu, const struct uop *u)
@@ -244,7 +232,7 @@ void helper_clts(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- XCR0 ------------------------------------------------------------------------------------------------------------------ */
+/* -- XCR0 -------------------------------------------------------------------------------------------- */
 
 uint64_t cpu_xcr0_supported(const struct cpu *cpu)
 {

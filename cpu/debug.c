@@ -2,8 +2,9 @@
  * cpu/debug.c -- debug registers: breakpoints on instructions, data and ports; MOV to and from DR.
  *
  * SDM 3B, "Debug, Branch Profile, TSC, and Intel Resource Director Technology Features", "Debug Registers".
- * Instruction breakpoints are faults, all others traps that wait in cpu->pending_db for the instruction boundary.
- * While data breakpoints are armed the processor runs with an empty TLB context (mem.c), so each access is seen.
+ * Instruction breakpoints are faults, all others traps that wait in cpu->pending_db for the instruction
+ * boundary. While data breakpoints are armed the processor runs with an empty TLB context (mem.c), so each
+ * access is seen.
  */
 #include "cpu/system.h"
 
@@ -55,7 +56,8 @@ static bool overlaps(const struct cpu *cpu, unsigned i, uint64_t address, unsign
     return address < start + n && start < address + size;
 }
 
-/* Bits B0..B3 of breakpoints of `kinds` that [address, address + size) meets; 0 when none of them is enabled. */
+/* Bits B0..B3 of breakpoints of `kinds` that [address, address + size) meets; 0 when none of them is enabled.
+ */
 static uint64_t matches(const struct cpu *cpu, unsigned kinds, uint64_t address, unsigned size)
 {
     uint64_t bits = 0;
@@ -75,7 +77,8 @@ void debug_check_insn(struct cpu *cpu)
     uint64_t bits = matches(cpu, 1 << BREAK_INSTRUCTION, linear, 1);
     if (!bits || cpu->shadow_mov_ss)
         return;
-    struct event ev = {.vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = bits, .trap = true};
+    struct event ev = {
+        .vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = bits, .trap = true};
     cpu_raise_event(cpu, &ev);
 }
 
@@ -98,7 +101,7 @@ void debug_check_io(struct cpu *cpu, uint16_t port, unsigned size)
         trap(cpu, matches(cpu, 1 << BREAK_IO, port, size));
 }
 
-/* -- MOV DR ------------------------------------------------------------------------------------------------------------ */
+/* -- MOV DR ------------------------------------------------------------------------------------------ */
 
 /* DR4 and DR5 are DR6 and DR7 unless CR4.DE makes them undefined; general detect comes after the VM exit. */
 static unsigned check_access(struct cpu *cpu, unsigned n, bool write, unsigned gpr)

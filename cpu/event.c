@@ -1,12 +1,13 @@
 /*
- * cpu/event.c -- between instructions: which event comes first, what blocks it, what wakes a halted processor.
+ * cpu/event.c -- between instructions: which event comes first, what blocks it, what wakes a halted
+ * processor.
  *
- * SDM 3A, "Priority Among Concurrent Events"; SDM 3C, "Other Causes of VM Exits", "Interrupt-Window Exiting and
- * Virtual-Interrupt Delivery".
- * The one ordered list: INIT, SMI, MTF, debug traps, preemption timer, NMI window, NMI, interrupt window, external and
- * virtual interrupts. Each event that is taken leaves by longjmp, so the budget is looked at before the next step.
- * ATTN_INTR, ATTN_NMI and ATTN_VMX are cleared here when nothing can be done about them now; whatever unblocks them
- * (IF, IRET, TPR, VM entry and exit) sets them again by event_recheck().
+ * SDM 3A, "Priority Among Concurrent Events"; SDM 3C, "Other Causes of VM Exits", "Interrupt-Window Exiting
+ * and Virtual-Interrupt Delivery". The one ordered list: INIT, SMI, MTF, debug traps, preemption timer, NMI
+ * window, NMI, interrupt window, external and virtual interrupts. Each event that is taken leaves by longjmp,
+ * so the budget is looked at before the next step. ATTN_INTR, ATTN_NMI and ATTN_VMX are cleared here when
+ * nothing can be done about them now; whatever unblocks them (IF, IRET, TPR, VM entry and exit) sets them
+ * again by event_recheck().
  */
 #include "cpu/system.h"
 
@@ -63,7 +64,7 @@ bool cpu_runnable(struct cpu *cpu)
     return lapic_pending(cpu) && interrupts_enabled(cpu);
 }
 
-/* -- One function for each rank of the list ------------------------------------------------------------------------- */
+/* -- One function for each rank of the list ---------------------------------------------------------- */
 
 static bool poll_sipi(struct cpu *cpu)
 {
@@ -81,7 +82,8 @@ static bool poll_sipi(struct cpu *cpu)
     return true;
 }
 
-/* INIT is blocked in VMX root operation and while waiting for a SIPI (SDM 3C, "Restrictions on VMX Operation"). */
+/* INIT is blocked in VMX root operation and while waiting for a SIPI (SDM 3C, "Restrictions on VMX
+ * Operation"). */
 static void poll_init(struct cpu *cpu)
 {
     if (!cpu->init_pending || (cpu->vmx_on && !cpu->vmx_non_root) || cpu->activity == ACTIVITY_WAIT_SIPI)
@@ -110,8 +112,8 @@ static void poll_debug(struct cpu *cpu)
     }
     if (cpu->shadow_mov_ss)
         return;
-    struct event ev = {.vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = cpu->pending_db,
-                       .trap = true};
+    struct event ev = {
+        .vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = cpu->pending_db, .trap = true};
     cpu->pending_db = 0;
     cpu->attention &= ~(uint32_t)ATTN_DEBUG;
     cpu->activity = ACTIVITY_ACTIVE;
@@ -168,11 +170,12 @@ static void poll_interrupt(struct cpu *cpu)
 static void poll_virtual_interrupt(struct cpu *cpu)
 {
     uint8_t vector;
-    if ((cpu->rflags & FLAG_IF) && !cpu->shadow_sti && !cpu->shadow_mov_ss && vmx_poll_virtual_interrupt(cpu, &vector))
+    if ((cpu->rflags & FLAG_IF) && !cpu->shadow_sti && !cpu->shadow_mov_ss &&
+        vmx_poll_virtual_interrupt(cpu, &vector))
         take_interrupt(cpu, vector);
 }
 
-/* -- The list --------------------------------------------------------------------------------------------------------- */
+/* -- The list ---------------------------------------------------------------------------------------- */
 
 bool event_poll(struct cpu *cpu)
 {

@@ -135,6 +135,9 @@ static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
     gpa_t gpa;
     if (!mmu_translate(&cpu->mmu, linear, MMU_EXEC, 0, &gpa, &f))
         cpu_raise_mmu(cpu, &f, SEG_CS);
+    uint64_t value;
+    if (unlikely(cpu->vmx_non_root))
+        vmx_apic_access(cpu, gpa, linear, 1, false, true, &value);
     return gpa;
 }
 
@@ -302,6 +305,8 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
         require(c->jumps[cpu->id], "out of host memory for the jump cache");
     }
     cpu->block = NULL;
+    if (cpu->vmx_non_root)
+        cpu->insns_non_root -= start;
     cpu->slice_end = start + ticks;
     cpu->budget = (int64_t)ticks;
     cpu_events_changed(cpu);
@@ -344,5 +349,7 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
     cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
     uint64_t used = cpu->clock->now - start;
     cpu->insns += used;
+    if (cpu->vmx_non_root)
+        cpu->insns_non_root += cpu->clock->now;
     return used;
 }

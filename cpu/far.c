@@ -12,7 +12,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Targets -------------------------------------------------------------------------------------------------------- */
+/* -- Targets ----------------------------------------------------------------------------------------- */
 
 static bool code_is_64bit(const struct cpu *cpu, uint64_t d)
 {
@@ -37,7 +37,7 @@ static void finish(struct cpu *cpu, uint64_t rip)
     cpu_mode_changed(cpu);
 }
 
-/* -- Task switches: named, not done ------------------------------------------------------------------------------- */
+/* -- Task switches: named, not done ------------------------------------------------------------------ */
 
 static NORETURN void task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
 {
@@ -70,7 +70,7 @@ static NORETURN void far_task(struct cpu *cpu, uint16_t selector, uint64_t d, bo
     task_switch(cpu, selector, call ? 0 : 2);
 }
 
-/* -- JMP and CALL ----------------------------------------------------------------------------------------------------- */
+/* -- JMP and CALL ------------------------------------------------------------------------------------ */
 
 static void real_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned size, bool call)
 {
@@ -86,7 +86,8 @@ static void real_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsig
     finish(cpu, offset);
 }
 
-static void code_jump(struct cpu *cpu, uint16_t selector, uint64_t d, uint64_t offset, unsigned size, bool call)
+static void code_jump(struct cpu *cpu, uint16_t selector, uint64_t d, uint64_t offset, unsigned size,
+                      bool call)
 {
     uint32_t ar = descriptor_ar(d), error = selector & 0xfffcu;
     if (!ar_is_code(ar) || code_reserved(cpu, ar))
@@ -114,9 +115,9 @@ static void code_jump(struct cpu *cpu, uint16_t selector, uint64_t d, uint64_t o
 struct call_gate {
     uint16_t selector; /* of the code segment */
     uint64_t offset;
-    uint64_t code;     /* descriptor of the code segment */
-    unsigned size;     /* bytes of a push */
-    unsigned count;    /* parameters to copy */
+    uint64_t code;  /* descriptor of the code segment */
+    unsigned size;  /* bytes of a push */
+    unsigned count; /* parameters to copy */
 };
 
 /* Reads and checks the gate `d` at `selector`, and the code segment that it names. */
@@ -236,9 +237,10 @@ void helper_far_call(struct cpu *cpu, const struct uop *u)
     far_jump(cpu, (uint16_t)cpu->r[u->b], cpu->r[u->a] & size_mask(1u << u->size), 1u << u->size, true);
 }
 
-/* -- RET and IRET -------------------------------------------------------------------------------------------------------- */
+/* -- RET and IRET ------------------------------------------------------------------------------------ */
 
-/* The code segment that a return goes to, checked (SDM 2B, RET and IRET: "to same / to outer privilege level"). */
+/* The code segment that a return goes to, checked (SDM 2B, RET and IRET: "to same / to outer privilege
+ * level"). */
 static uint64_t return_code(struct cpu *cpu, uint16_t selector)
 {
     uint32_t error = selector & 0xfffcu;
@@ -319,7 +321,8 @@ static void go_outer(struct cpu *cpu, struct far_stack *s, uint16_t selector, ui
     cpu->seg[SEG_SS] = to.ss;
     to.ia32e = cpu_64bit(cpu);
     if (new_stack && size == 8)
-        cpu->r[REG_RSP] = to.ss.ar & AR_DB || to.ia32e ? to.sp : (cpu->r[REG_RSP] & ~0xffffull) | (to.sp & 0xffff);
+        cpu->r[REG_RSP] =
+            to.ss.ar & AR_DB || to.ia32e ? to.sp : (cpu->r[REG_RSP] & ~0xffffull) | (to.sp & 0xffff);
     else
         far_commit_rsp(cpu, &to);
     if (outer)

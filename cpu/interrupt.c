@@ -1,10 +1,11 @@
 /*
- * cpu/interrupt.c -- delivers an event through the IDT: real mode, 16- and 32-bit gates, 64-bit gates with IST.
+ * cpu/interrupt.c -- delivers an event through the IDT: real mode, 16- and 32-bit gates, 64-bit gates with
+ * IST.
  *
- * SDM 3A, "Interrupt and Exception Handling"; SDM 2A, "INT n"; SDM 3A, "Interrupt 8--Double Fault Exception (#DF)".
- * Reads:  cpu->event, IDT, GDT, TSS.   Writes: stack, then CS:RIP, SS:RSP, RFLAGS, CPL; CR2, DR6, DR7.
- * Order:  VM exit by the exception bitmap, double fault, delivery. A fault in the middle unwinds to cpu_run(), which
- *         calls event_deliver() again: cpu->delivering is then still valid and the two are combined.
+ * SDM 3A, "Interrupt and Exception Handling"; SDM 2A, "INT n"; SDM 3A, "Interrupt 8--Double Fault Exception
+ * (#DF)". Reads:  cpu->event, IDT, GDT, TSS.   Writes: stack, then CS:RIP, SS:RSP, RFLAGS, CPL; CR2, DR6,
+ * DR7. Order:  VM exit by the exception bitmap, double fault, delivery. A fault in the middle unwinds to
+ * cpu_run(), which calls event_deliver() again: cpu->delivering is then still valid and the two are combined.
  * Not here: which event comes first (event.c).
  */
 #include "cpu/system.h"
@@ -13,7 +14,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Combination of exceptions ------------------------------------------------------------------------------------ */
+/* -- Combination of exceptions ----------------------------------------------------------------------- */
 
 enum event_class { CLASS_BENIGN, CLASS_CONTRIBUTORY, CLASS_PAGE_FAULT, CLASS_DOUBLE_FAULT };
 
@@ -66,7 +67,7 @@ static void shut_down(struct cpu *cpu)
     cpu->budget--;
 }
 
-/* -- What is pushed -------------------------------------------------------------------------------------------------- */
+/* -- What is pushed ---------------------------------------------------------------------------------- */
 
 static bool software(const struct event *ev)
 {
@@ -79,7 +80,8 @@ static uint64_t return_rip(const struct cpu *cpu, const struct event *ev)
     return cpu_64bit(cpu) ? rip : (uint32_t)rip;
 }
 
-/* SDM 3B, "Instruction-Breakpoint Exception Condition": RF is set in the image for faults, but for the breakpoint itself. */
+/* SDM 3B, "Instruction-Breakpoint Exception Condition": RF is set in the image for faults, but for the
+ * breakpoint itself. */
 static uint64_t flags_image(const struct cpu *cpu, const struct event *ev)
 {
     uint64_t f = cpu_rflags(cpu);
@@ -100,7 +102,7 @@ static void enter(struct cpu *cpu, uint64_t clear)
     cpu->rflags &= ~clear;
 }
 
-/* -- Real mode ----------------------------------------------------------------------------------------------------------- */
+/* -- Real mode --------------------------------------------------------------------------------------- */
 
 static void deliver_real(struct cpu *cpu, const struct event *ev)
 {
@@ -118,14 +120,14 @@ static void deliver_real(struct cpu *cpu, const struct event *ev)
     enter(cpu, FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF);
 }
 
-/* -- Protected and IA-32e mode ---------------------------------------------------------------------------------------------- */
+/* -- Protected and IA-32e mode ----------------------------------------------------------------------- */
 
 struct gate {
     uint64_t offset, code; /* target; descriptor of its code segment */
     uint16_t selector;
-    unsigned type;         /* SYS_* */
+    unsigned type; /* SYS_* */
     unsigned ist;
-    unsigned size;         /* bytes of a push */
+    unsigned size; /* bytes of a push */
 };
 
 static void check_gate_access(struct cpu *cpu, const struct event *ev, uint32_t ar, uint32_t error)
@@ -234,7 +236,7 @@ static void deliver_protected(struct cpu *cpu, const struct event *ev)
     enter(cpu, FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
 }
 
-/* -- Delivery -------------------------------------------------------------------------------------------------------------- */
+/* -- Delivery ---------------------------------------------------------------------------------------- */
 
 /* Registers that an exception writes when it is delivered rather than intercepted. */
 static void before_delivery(struct cpu *cpu, const struct event *ev)
@@ -269,7 +271,8 @@ void event_deliver(struct cpu *cpu)
             return;
         }
         if (c == COMBINE_DOUBLE) {
-            ev = (struct event){.valid = true, .vector = EXC_DF, .type = EVENT_HARDWARE_EXCEPTION, .has_error = true};
+            ev = (struct event){
+                .valid = true, .vector = EXC_DF, .type = EVENT_HARDWARE_EXCEPTION, .has_error = true};
             cpu->delivering.valid = false;
             if (cpu->vmx_non_root)
                 vmx_event(cpu, &ev);
@@ -291,7 +294,7 @@ void event_deliver(struct cpu *cpu)
     cpu_mode_changed(cpu);
 }
 
-/* -- INT n, INT3, INT1, INTO ------------------------------------------------------------------------------------------------ */
+/* -- INT n, INT3, INT1, INTO ------------------------------------------------------------------------- */
 
 /* imm: vector; aux2: enum event_type */
 void helper_software_interrupt(struct cpu *cpu, const struct uop *u)
@@ -308,7 +311,7 @@ void helper_into(struct cpu *cpu, const struct uop *u)
     (void)u;
     if (!flag_of(cpu))
         return;
-    struct event ev = {.vector = EXC_OF, .type = EVENT_SOFTWARE_EXCEPTION,
-                       .insn_length = (uint8_t)cpu_insn_length(cpu)};
+    struct event ev = {
+        .vector = EXC_OF, .type = EVENT_SOFTWARE_EXCEPTION, .insn_length = (uint8_t)cpu_insn_length(cpu)};
     cpu_raise_event(cpu, &ev);
 }

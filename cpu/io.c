@@ -2,9 +2,9 @@
  * cpu/io.c -- IN, OUT, INS, OUTS: permission, VMX intercept, the bus.
  *
  * SDM 1, "I/O Protection Mechanism"; SDM 2, the pages of the instructions.
- * Order:  IOPL and the TSS's bitmap (#GP(0)), VM exit, memory operand of INS and OUTS, port; breakpoints are traps.
- * INS and OUTS do one iteration an execution; a repeated one goes on at the same RIP, so each counts as one instruction
- * and is an interrupt point.
+ * Order:  IOPL and the TSS's bitmap (#GP(0)), VM exit, memory operand of INS and OUTS, port; breakpoints are
+ * traps. INS and OUTS do one iteration an execution; a repeated one goes on at the same RIP, so each counts
+ * as one instruction and is an interrupt point.
  */
 #include "cpu/system.h"
 
@@ -73,7 +73,7 @@ void helper_out(struct cpu *cpu, const struct uop *u)
     port_write(cpu, port, 1u << u->size, (uint32_t)(cpu->r[REG_RAX] & size_mask(1u << u->size)));
 }
 
-/* -- INS and OUTS -------------------------------------------------------------------------------------------------------- */
+/* -- INS and OUTS ------------------------------------------------------------------------------------ */
 
 static uint64_t address_mask(const struct uop *u)
 {

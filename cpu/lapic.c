@@ -3,8 +3,8 @@
  *
  * SDM 3A, "Advanced Programmable Interrupt Controller (APIC)", all sections.
  * Time:   the timer counts the crystal clock (CPUID 15H: 25 MHz, 40 ticks) divided by the divide register.
- * Departures: lowest-priority arbitration is machine/'s; there is no CMCI (LVT with six entries) and no suppression of
- *         EOI broadcasts. Delivery is immediate, so the ICR is always idle.
+ * Departures: lowest-priority arbitration is machine/'s; there is no CMCI (LVT with six entries) and no
+ * suppression of EOI broadcasts. Delivery is immediate, so the ICR is always idle.
  */
 #include "cpu/lapic.h"
 
@@ -17,16 +17,34 @@
 
 /* Register offsets of the xAPIC page; MSR number = 800H + offset / 16. */
 enum {
-    APIC_ID = 0x20, APIC_VERSION = 0x30, APIC_TPR = 0x80, APIC_APR = 0x90, APIC_PPR = 0xa0, APIC_EOI = 0xb0, APIC_RRD = 0xc0,
-    APIC_LDR = 0xd0, APIC_DFR = 0xe0, APIC_SVR = 0xf0, APIC_ISR = 0x100, APIC_TMR = 0x180, APIC_IRR = 0x200, APIC_ESR = 0x280,
-    APIC_ICR_LOW = 0x300, APIC_ICR_HIGH = 0x310, APIC_LVT_TIMER = 0x320, APIC_LVT_ERROR = 0x370,
-    APIC_TIMER_INITIAL = 0x380, APIC_TIMER_CURRENT = 0x390, APIC_TIMER_DIVIDE = 0x3e0, APIC_SELF_IPI = 0x3f0,
+    APIC_ID = 0x20,
+    APIC_VERSION = 0x30,
+    APIC_TPR = 0x80,
+    APIC_APR = 0x90,
+    APIC_PPR = 0xa0,
+    APIC_EOI = 0xb0,
+    APIC_RRD = 0xc0,
+    APIC_LDR = 0xd0,
+    APIC_DFR = 0xe0,
+    APIC_SVR = 0xf0,
+    APIC_ISR = 0x100,
+    APIC_TMR = 0x180,
+    APIC_IRR = 0x200,
+    APIC_ESR = 0x280,
+    APIC_ICR_LOW = 0x300,
+    APIC_ICR_HIGH = 0x310,
+    APIC_LVT_TIMER = 0x320,
+    APIC_LVT_ERROR = 0x370,
+    APIC_TIMER_INITIAL = 0x380,
+    APIC_TIMER_CURRENT = 0x390,
+    APIC_TIMER_DIVIDE = 0x3e0,
+    APIC_SELF_IPI = 0x3f0,
 };
 
-#define VERSION_VALUE (0x15u | (LVT_COUNT - 1) << 16)
-#define SVR_ENABLE   BIT(8)
-#define LVT_MASKED   BIT(16)
-#define LVT_LEVEL    BIT(15)
+#define VERSION_VALUE  (0x15u | (LVT_COUNT - 1) << 16)
+#define SVR_ENABLE     BIT(8)
+#define LVT_MASKED     BIT(16)
+#define LVT_LEVEL      BIT(15)
 #define LVT_REMOTE_IRR BIT(14)
 
 enum { BASE_BSP = 1 << 8, BASE_X2APIC = 1 << 10, BASE_ENABLE = 1 << 11 };
@@ -52,7 +70,7 @@ static bool x2apic(const struct cpu *cpu)
     return cpu->msr.apic_base & BASE_X2APIC;
 }
 
-/* -- Priorities ---------------------------------------------------------------------------------------------------- */
+/* -- Priorities -------------------------------------------------------------------------------------- */
 
 static uint8_t highest(const uint32_t map[8])
 {
@@ -106,7 +124,7 @@ void lapic_set_tpr(struct cpu *cpu, uint8_t tpr)
     update(cpu);
 }
 
-/* -- Acceptance ------------------------------------------------------------------------------------------------------ */
+/* -- Acceptance -------------------------------------------------------------------------------------- */
 
 static void error(struct cpu *cpu, uint32_t bits);
 
@@ -228,7 +246,7 @@ bool lapic_match(const struct cpu *cpu, uint32_t dest, bool logical)
     return mine >> 4 == (dest & 0xff) >> 4 && (mine & dest & 15);
 }
 
-/* -- LVT ---------------------------------------------------------------------------------------------------------------- */
+/* -- LVT --------------------------------------------------------------------------------------------- */
 
 static void fire_lvt(struct cpu *cpu, enum lapic_lvt n)
 {
@@ -263,7 +281,7 @@ void lapic_set_intr(struct cpu *cpu, bool level)
     update(cpu);
 }
 
-/* -- Timer ---------------------------------------------------------------------------------------------------------------- */
+/* -- Timer ------------------------------------------------------------------------------------------- */
 
 static unsigned timer_mode(const struct lapic *a)
 {
@@ -385,7 +403,7 @@ void lapic_tsc_changed(struct cpu *cpu)
         deadline_arm(cpu->lapic);
 }
 
-/* -- IPIs ------------------------------------------------------------------------------------------------------------------- */
+/* -- IPIs -------------------------------------------------------------------------------------------- */
 
 static void send_ipi(struct cpu *cpu, uint32_t low, uint32_t dest)
 {
@@ -406,7 +424,7 @@ static void send_ipi(struct cpu *cpu, uint32_t low, uint32_t dest)
         cpu->intr.ipi(cpu->intr.owner, cpu->id, low >> 18 & 3, &m);
 }
 
-/* -- Registers --------------------------------------------------------------------------------------------------------------- */
+/* -- Registers --------------------------------------------------------------------------------------- */
 
 static void illegal_register(struct cpu *cpu)
 {
@@ -542,12 +560,12 @@ void lapic_write(struct cpu *cpu, uint32_t offset, unsigned size, uint64_t value
         write_register(cpu, offset & 0xff0, (uint32_t)value);
 }
 
-/* -- x2APIC MSRs ---------------------------------------------------------------------------------------------------------------- */
+/* -- x2APIC MSRs ------------------------------------------------------------------------------------- */
 
 static bool x2apic_exists(uint32_t offset, bool write)
 {
-    if ((offset >= APIC_ISR && offset < APIC_ESR) || offset == APIC_ID || offset == APIC_VERSION || offset == APIC_PPR ||
-        offset == APIC_LDR || offset == APIC_TIMER_CURRENT)
+    if ((offset >= APIC_ISR && offset < APIC_ESR) || offset == APIC_ID || offset == APIC_VERSION ||
+        offset == APIC_PPR || offset == APIC_LDR || offset == APIC_TIMER_CURRENT)
         return !write;
     if (offset == APIC_EOI || offset == APIC_SELF_IPI)
         return write;
@@ -610,7 +628,7 @@ bool lapic_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- IA32_APIC_BASE --------------------------------------------------------------------------------------------------------------- */
+/* -- IA32_APIC_BASE ---------------------------------------------------------------------------------- */
 
 /* SDM 3A, "x2APIC State Transitions": the transitions that do not raise #GP. */
 static bool transition_ok(uint64_t from, uint64_t to)
@@ -642,7 +660,7 @@ bool lapic_set_base(struct cpu *cpu, uint64_t value)
     return true;
 }
 
-/* -- Life ---------------------------------------------------------------------------------------------------------------------------- */
+/* -- Life -------------------------------------------------------------------------------------------- */
 
 void lapic_reset(struct cpu *cpu, bool init)
 {

@@ -2,8 +2,8 @@
  * cpu/lapic.h -- the local APIC of a processor, in xAPIC and x2APIC mode.
  *
  * SDM 3A, "Advanced Programmable Interrupt Controller (APIC)".
- * Promise: whatever makes an interrupt pending sets cpu->attention; event.c asks lapic_pending() and takes the vector by
- * lapic_acknowledge().
+ * Promise: whatever makes an interrupt pending sets cpu->attention; event.c asks lapic_pending() and takes
+ * the vector by lapic_acknowledge().
  */
 #ifndef CPU_LAPIC_H
 #define CPU_LAPIC_H
@@ -14,19 +14,19 @@ enum lapic_lvt { LVT_TIMER, LVT_THERMAL, LVT_PERFMON, LVT_LINT0, LVT_LINT1, LVT_
 
 struct lapic {
     uint32_t tpr, ldr, dfr, svr;
-    uint32_t esr, esr_pending;   /* as read; errors since the last write */
+    uint32_t esr, esr_pending; /* as read; errors since the last write */
     uint32_t icr_low, icr_high;
     uint32_t lvt[LVT_COUNT];
     uint32_t timer_initial, timer_divide;
     uint32_t isr[8], irr[8], tmr[8];
-    uint64_t timer_start;        /* tick at which the counter held timer_initial; valid while the timer runs */
-    bool timer_running;          /* one-shot or periodic count in progress */
-    bool intr_line;              /* the 8259's INTR, wired to LINT0 */
-    bool extint_pending;         /* an ExtINT message waits for its acknowledge cycle */
+    uint64_t timer_start; /* tick at which the counter held timer_initial; valid while the timer runs */
+    bool timer_running;   /* one-shot or periodic count in progress */
+    bool intr_line;       /* the 8259's INTR, wired to LINT0 */
+    bool extint_pending;  /* an ExtINT message waits for its acknowledge cycle */
     struct timer timer;
     struct cpu *cpu;
     uint8_t highest_irr, highest_isr; /* vectors, 0 none: made from the bit maps */
-    bool pending;                /* what lapic_pending() answers */
+    bool pending;                     /* what lapic_pending() answers */
 };
 
 bool lapic_init(struct cpu *cpu, struct error *e); /* allocates cpu->lapic and registers its timer */

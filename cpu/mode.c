@@ -1,5 +1,6 @@
 /*
- * cpu/mode.c -- what is derived from the mode registers: block key, TLB context, single stepping; RFLAGS as a whole.
+ * cpu/mode.c -- what is derived from the mode registers: block key, TLB context, single stepping; RFLAGS as a
+ * whole.
  *
  * Keys: cpu/exec.h. Everything here is a pure function of described state, so it is no state itself.
  */
@@ -18,8 +19,8 @@ uint64_t cpu_rflags(const struct cpu *cpu)
 
 void cpu_set_rflags(struct cpu *cpu, uint64_t value)
 {
-    static const uint64_t known = FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF | FLAG_VM |
-                                  FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID;
+    static const uint64_t known = FLAGS_ARITH | FLAG_TF | FLAG_IF | FLAG_DF | FLAG_IOPL | FLAG_NT | FLAG_RF |
+                                  FLAG_VM | FLAG_AC | FLAG_VIF | FLAG_VIP | FLAG_ID;
     flags_set_arith(cpu, value);
     cpu->rflags = (value & known & ~(uint64_t)FLAGS_ARITH) | FLAG_1;
 }
@@ -112,7 +113,7 @@ void cpu_mode_changed(struct cpu *cpu)
         cpu->attention |= ATTN_NMI;
 }
 
-void cpu_loaded(struct cpu *cpu)
+bool cpu_loaded(struct cpu *cpu, struct error *e)
 {
     cpu->attention = 0;
     cpu->block = NULL;
@@ -130,7 +131,12 @@ void cpu_loaded(struct cpu *cpu)
         cpu->attention |= ATTN_DEBUG;
     if (cpu->activity != ACTIVITY_ACTIVE)
         cpu->attention |= ATTN_LEAVE;
-    vmx_loaded(cpu);
+    cpu->stops = 0;
+    /* CR8 is a view of the TPR; what is pending depends on IA32_APIC_BASE, which is not in the APIC's section. */
+    lapic_set_tpr(cpu, lapic_tpr(cpu));
+    if (!vmx_loaded(cpu, e))
+        return false;
     cpu_mode_changed(cpu);
     event_recheck(cpu);
+    return true;
 }

@@ -1,8 +1,8 @@
 /*
  * cpu/model.c -- processor models: "-cpu NAME[,+feature,-feature]".
  *
- * The model is an Ice Lake server without AVX-512 and TSX, less what features.def has as not there. A feature that is
- * not there cannot be asked for: what is advertised really works.
+ * The model is an Ice Lake server without AVX-512 and TSX, less what features.def has as not there. A feature
+ * that is not there cannot be asked for: what is advertised really works.
  */
 #include <ctype.h>
 #include <string.h>
@@ -39,9 +39,10 @@ static const struct {
     const char *alias;
     enum feature feature;
 } aliases[] = {
-    {"cx16", FEAT_CMPXCHG16B}, {"lm", FEAT_LM},           {"pdpe1gb", FEAT_PAGE1GB},     {"invtsc", FEAT_INVARIANT_TSC},
-    {"lahflm", FEAT_LAHF64},   {"abm", FEAT_LZCNT},       {"specctrl", FEAT_IBRS},       {"clflush", FEAT_CLFSH},
-    {"cmov", FEAT_CMOV},       {"3dnowprefetch", FEAT_PREFETCHW},
+    {"cx16", FEAT_CMPXCHG16B},         {"lm", FEAT_LM},         {"pdpe1gb", FEAT_PAGE1GB},
+    {"invtsc", FEAT_INVARIANT_TSC},    {"lahflm", FEAT_LAHF64}, {"abm", FEAT_LZCNT},
+    {"specctrl", FEAT_IBRS},           {"clflush", FEAT_CLFSH}, {"cmov", FEAT_CMOV},
+    {"3dnowprefetch", FEAT_PREFETCHW},
 };
 
 static int find_feature(const char *name, size_t length)
@@ -59,11 +60,13 @@ static int find_feature(const char *name, size_t length)
 static const struct {
     enum feature feature, needs;
 } needs[] = {
-    {FEAT_SSE2, FEAT_SSE},        {FEAT_SSE, FEAT_FXSR},       {FEAT_SSE3, FEAT_SSE2},    {FEAT_SSSE3, FEAT_SSE3},
-    {FEAT_SSE4_1, FEAT_SSSE3},    {FEAT_SSE4_2, FEAT_SSE4_1},  {FEAT_MMX, FEAT_FPU},      {FEAT_FXSR, FEAT_FPU},
-    {FEAT_XSAVEOPT, FEAT_XSAVE},  {FEAT_XSAVEC, FEAT_XSAVE},   {FEAT_XSAVES, FEAT_XSAVEC}, {FEAT_XGETBV1, FEAT_XSAVE},
-    {FEAT_AVX, FEAT_XSAVE},       {FEAT_X2APIC, FEAT_APIC},    {FEAT_TSC_DEADLINE, FEAT_APIC},
-    {FEAT_INVPCID, FEAT_PCID},    {FEAT_PCID, FEAT_LM},        {FEAT_PAGE1GB, FEAT_LM},   {FEAT_SYSCALL, FEAT_LM},
+    {FEAT_SSE2, FEAT_SSE},     {FEAT_SSE, FEAT_FXSR},      {FEAT_SSE3, FEAT_SSE2},
+    {FEAT_SSSE3, FEAT_SSE3},   {FEAT_SSE4_1, FEAT_SSSE3},  {FEAT_SSE4_2, FEAT_SSE4_1},
+    {FEAT_MMX, FEAT_FPU},      {FEAT_FXSR, FEAT_FPU},      {FEAT_XSAVEOPT, FEAT_XSAVE},
+    {FEAT_XSAVEC, FEAT_XSAVE}, {FEAT_XSAVES, FEAT_XSAVEC}, {FEAT_XGETBV1, FEAT_XSAVE},
+    {FEAT_AVX, FEAT_XSAVE},    {FEAT_X2APIC, FEAT_APIC},   {FEAT_TSC_DEADLINE, FEAT_APIC},
+    {FEAT_INVPCID, FEAT_PCID}, {FEAT_PCID, FEAT_LM},       {FEAT_PAGE1GB, FEAT_LM},
+    {FEAT_SYSCALL, FEAT_LM},
 };
 
 static void drop_dependent(struct cpu_model *m)
@@ -113,7 +116,8 @@ static bool set_base(struct cpu_model *m, const char *name, size_t length, struc
             m->has[f] = feature_rows[f].is_default;
         return true;
     }
-    return error_set(e, "-cpu: unknown model \"%.*s\"; there are \"max\" and \"Icelake-Server\"", (int)length, name);
+    return error_set(e, "-cpu: unknown model \"%.*s\"; there are \"max\" and \"Icelake-Server\"", (int)length,
+                     name);
 }
 
 bool cpu_model_parse(struct cpu_model *m, const char *text, struct error *e)

@@ -1,8 +1,8 @@
 /*
  * cpu/msr.c -- RDMSR and WRMSR: msr.def as a table, and the registers that are more than a field.
  *
- * SDM 4, "Model-Specific Registers (MSRs)"; SDM 3A, "Memory Type Range Registers (MTRRs)", "Page Attribute Table (PAT)".
- * False means #GP(0). VMX intercepts are the caller's.
+ * SDM 4, "Model-Specific Registers (MSRs)"; SDM 3A, "Memory Type Range Registers (MTRRs)", "Page Attribute
+ * Table (PAT)". False means #GP(0). VMX intercepts are the caller's.
  */
 #include "cpu/msr.h"
 
@@ -10,7 +10,7 @@
 #include "cpu/system.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Time and APIC -------------------------------------------------------------------------------------------------- */
+/* -- Time and APIC ----------------------------------------------------------------------------------- */
 
 static bool get_zero(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -86,7 +86,7 @@ static bool set_apic_base(struct cpu *cpu, uint32_t index, uint64_t value)
     return lapic_set_base(cpu, value);
 }
 
-/* -- Identification and control --------------------------------------------------------------------------------------- */
+/* -- Identification and control ---------------------------------------------------------------------- */
 
 static bool get_core_count(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -133,7 +133,8 @@ static bool get_misc_enable(struct cpu *cpu, uint32_t index, uint64_t *value)
     return true;
 }
 
-/* Fast strings, thermal monitors, limit CPUID, xTPR disable, XD disable, turbo disable; BTS and PEBS stay unavailable. */
+/* Fast strings, thermal monitors, limit CPUID, xTPR disable, XD disable, turbo disable; BTS and PEBS stay
+ * unavailable. */
 static bool set_misc_enable(struct cpu *cpu, uint32_t index, uint64_t value)
 {
     static const uint64_t writable = BIT(0) | BIT(3) | BIT(16) | BIT(23) | BIT(38);
@@ -145,12 +146,21 @@ static bool set_misc_enable(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- Speculation: nothing here speculates, so the commands have nothing to do ------------------------------------------- */
+/* -- Speculation: nothing here speculates, so the commands have nothing to do ------------------------ */
 
 enum {
-    CAP_RDCL_NO = 1 << 0, CAP_IBRS_ALL = 1 << 1, CAP_SKIP_L1DFL_VMENTRY = 1 << 3, CAP_SSB_NO = 1 << 4,
-    CAP_MDS_NO = 1 << 5, CAP_PSCHANGE_MC_NO = 1 << 6, CAP_TAA_NO = 1 << 8, CAP_SBDR_SSDP_NO = 1 << 13,
-    CAP_FBSDP_NO = 1 << 14, CAP_PSDP_NO = 1 << 15, CAP_PBRSB_NO = 1 << 24, CAP_GDS_NO = 1 << 26,
+    CAP_RDCL_NO = 1 << 0,
+    CAP_IBRS_ALL = 1 << 1,
+    CAP_SKIP_L1DFL_VMENTRY = 1 << 3,
+    CAP_SSB_NO = 1 << 4,
+    CAP_MDS_NO = 1 << 5,
+    CAP_PSCHANGE_MC_NO = 1 << 6,
+    CAP_TAA_NO = 1 << 8,
+    CAP_SBDR_SSDP_NO = 1 << 13,
+    CAP_FBSDP_NO = 1 << 14,
+    CAP_PSDP_NO = 1 << 15,
+    CAP_PBRSB_NO = 1 << 24,
+    CAP_GDS_NO = 1 << 26,
     CAP_RFDS_NO = 1 << 27,
 };
 #define CAP_ITS_NO BIT(62)
@@ -159,9 +169,9 @@ static bool get_arch_capabilities(struct cpu *cpu, uint32_t index, uint64_t *val
 {
     (void)cpu;
     (void)index;
-    *value = CAP_RDCL_NO | CAP_IBRS_ALL | CAP_SKIP_L1DFL_VMENTRY | CAP_SSB_NO | CAP_MDS_NO | CAP_PSCHANGE_MC_NO |
-             CAP_TAA_NO | CAP_SBDR_SSDP_NO | CAP_FBSDP_NO | CAP_PSDP_NO | CAP_PBRSB_NO | CAP_GDS_NO | CAP_RFDS_NO |
-             CAP_ITS_NO;
+    *value = CAP_RDCL_NO | CAP_IBRS_ALL | CAP_SKIP_L1DFL_VMENTRY | CAP_SSB_NO | CAP_MDS_NO |
+             CAP_PSCHANGE_MC_NO | CAP_TAA_NO | CAP_SBDR_SSDP_NO | CAP_FBSDP_NO | CAP_PSDP_NO | CAP_PBRSB_NO |
+             CAP_GDS_NO | CAP_RFDS_NO | CAP_ITS_NO;
     return true;
 }
 
@@ -202,7 +212,7 @@ static bool set_flush_cmd(struct cpu *cpu, uint32_t index, uint64_t value)
     return !(value & ~1ull);
 }
 
-/* -- Memory types ----------------------------------------------------------------------------------------------------------- */
+/* -- Memory types ------------------------------------------------------------------------------------ */
 
 /* Types 0 UC, 1 WC, 4 WT, 5 WP, 6 WB; the PAT also has 7, UC-. */
 static bool types_ok(uint64_t bytes, uint32_t allowed)
@@ -290,7 +300,7 @@ static bool set_mtrr_variable(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- Machine check: four banks that never report --------------------------------------------------------------------------------- */
+/* -- Machine check: four banks that never report ----------------------------------------------------- */
 
 static uint64_t *mc_register(struct cpu *cpu, uint32_t index)
 {
@@ -322,7 +332,7 @@ static bool set_mc(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- VMX, XSS, EFER ------------------------------------------------------------------------------------------------------------------ */
+/* -- VMX, XSS, EFER ---------------------------------------------------------------------------------- */
 
 static bool get_vmx(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -371,16 +381,16 @@ static bool set_efer(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- The table --------------------------------------------------------------------------------------------------------------------------- */
+/* -- The table --------------------------------------------------------------------------------------- */
 
 const struct msr_row msr_rows[] = {
-#define STORED(address, name, feature, writable, member)                                                             \
+#define STORED(address, name, feature, writable, member)                                                     \
     {address, address, MSR_STORED, FEAT_##feature, #name, offsetof(struct cpu, member), writable, NULL, NULL},
-#define CANONICAL(address, name, feature, member)                                                                    \
+#define CANONICAL(address, name, feature, member)                                                            \
     {address, address, MSR_CANONICAL, FEAT_##feature, #name, offsetof(struct cpu, member), 0, NULL, NULL},
-#define CONSTANT(address, name, feature, v)                                                                          \
+#define CONSTANT(address, name, feature, v)                                                                  \
     {address, address, MSR_CONSTANT, FEAT_##feature, #name, 0, v, NULL, NULL},
-#define COMPUTED(first, last, name, feature, get, set)                                                               \
+#define COMPUTED(first, last, name, feature, get, set)                                                       \
     {first, last, MSR_COMPUTED, FEAT_##feature, #name, 0, 0, get, set},
 #define NOT_THERE(first, last, name) {first, last, MSR_NOT_THERE, FEAT_ALWAYS, #name, 0, 0, NULL, NULL},
 #include "cpu/msr.def"

@@ -10,11 +10,11 @@ enum msr_kind { MSR_STORED, MSR_CANONICAL, MSR_CONSTANT, MSR_COMPUTED, MSR_NOT_T
 
 struct msr_row {
     uint32_t first, last;
-    uint8_t kind;      /* enum msr_kind */
-    uint16_t feature;  /* enum feature */
+    uint8_t kind;     /* enum msr_kind */
+    uint16_t feature; /* enum feature */
     const char *name;
-    uint32_t offset;   /* STORED, CANONICAL: of the uint64_t in struct cpu */
-    uint64_t value;    /* STORED: bits that can be written; CONSTANT: what is read */
+    uint32_t offset; /* STORED, CANONICAL: of the uint64_t in struct cpu */
+    uint64_t value;  /* STORED: bits that can be written; CONSTANT: what is read */
     bool (*get)(struct cpu *cpu, uint32_t index, uint64_t *value); /* COMPUTED; NULL: write-only */
     bool (*set)(struct cpu *cpu, uint32_t index, uint64_t value);  /* COMPUTED; NULL: read-only */
 };

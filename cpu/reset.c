@@ -2,9 +2,9 @@
  * cpu/reset.c -- a processor's life: creation, power-up and RESET, INIT.
  *
  * SDM 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT".
- * Departure: what firmware sets up before it starts an operating system, and which guests rely on, is preset here,
- * because a direct boot has no firmware: IA32_FEATURE_CONTROL (locked, VMX enabled) and the MTRRs (write-back below the
- * hole and above 4 GB, uncached in the hole and at A0000H).
+ * Departure: what firmware sets up before it starts an operating system, and which guests rely on, is preset
+ * here, because a direct boot has no firmware: IA32_FEATURE_CONTROL (locked, VMX enabled) and the MTRRs
+ * (write-back below the hole and above 4 GB, uncached in the hole and at A0000H).
  */
 #include "cpu/system.h"
 

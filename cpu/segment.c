@@ -1,9 +1,10 @@
 /*
- * cpu/segment.c -- descriptors and segment registers: loading, checking, LAR, LSL, VERR, VERW, LLDT, LTR, ARPL.
+ * cpu/segment.c -- descriptors and segment registers: loading, checking, LAR, LSL, VERR, VERW, LLDT, LTR,
+ * ARPL.
  *
  * SDM 3A, "Protection" and "System Data Structures in IA-32e Mode"; SDM 2, the pages of the instructions.
- * Order:  null, index against the table's limit, type, privilege, present; then the accessed bit, then the register.
- * Not here: CS (far.c), what an access checks (mem.c).
+ * Order:  null, index against the table's limit, type, privilege, present; then the accessed bit, then the
+ * register. Not here: CS (far.c), what an access checks (mem.c).
  */
 #include "cpu/system.h"
 
@@ -11,7 +12,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Descriptors ------------------------------------------------------------------------------------------------- */
+/* -- Descriptors ------------------------------------------------------------------------------------- */
 
 /* Linear address of the descriptor's first byte; false when [first, last] is outside the table. */
 static bool descriptor_address(const struct cpu *cpu, uint16_t selector, unsigned bytes, gva_t *linear)
@@ -64,14 +65,15 @@ void segment_mark_accessed(struct cpu *cpu, uint16_t selector, uint64_t descript
     cpu_write_linear(cpu, linear + 5, 1, (descriptor >> 40 & 0xff) | 1, MMU_SYSTEM);
 }
 
-/* -- Segment registers ---------------------------------------------------------------------------------------------- */
+/* -- Segment registers ------------------------------------------------------------------------------- */
 
 void cpu_load_segment_real(struct cpu *cpu, enum seg_reg seg, uint16_t selector)
 {
     struct segment *s = &cpu->seg[seg];
     s->selector = selector;
     s->base = (uint32_t)selector << 4;
-    /* Limit and the other attributes stay as they are: "unreal" mode. A null one from protected mode is repaired. */
+    /* Limit and the other attributes stay as they are: "unreal" mode. A null one from protected mode is
+     * repaired. */
     if (s->ar & AR_UNUSABLE) {
         s->limit = 0xffff;
         s->ar = 0x93;
@@ -155,7 +157,7 @@ void segment_load_cs(struct cpu *cpu, uint16_t selector, uint64_t descriptor, un
     cpu->cpl = (uint8_t)cpl;
 }
 
-/* -- MOV, POP, Lxx ---------------------------------------------------------------------------------------------------- */
+/* -- MOV, POP, Lxx ----------------------------------------------------------------------------------- */
 
 static void mov_ss_shadow(struct cpu *cpu)
 {
@@ -203,7 +205,7 @@ void helper_load_far_pointer(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- LLDT, LTR ----------------------------------------------------------------------------------------------------------- */
+/* -- LLDT, LTR --------------------------------------------------------------------------------------- */
 
 /* Base bits 63:32 of a 16-byte system descriptor; raises when it is malformed. */
 static uint64_t system_base_high(struct cpu *cpu, uint16_t selector, uint64_t d)
@@ -251,7 +253,8 @@ void helper_ltr(struct cpu *cpu, const struct uop *u)
     if ((selector & 4) || !cpu_read_descriptor(cpu, selector, &d))
         cpu_raise(cpu, EXC_GP, error);
     uint32_t ar = descriptor_ar(d);
-    bool available = AR_TYPE(ar) == SYS_TSS_AVAILABLE || (AR_TYPE(ar) == SYS_TSS16_AVAILABLE && !cpu_long_mode(cpu));
+    bool available =
+        AR_TYPE(ar) == SYS_TSS_AVAILABLE || (AR_TYPE(ar) == SYS_TSS16_AVAILABLE && !cpu_long_mode(cpu));
     if ((ar & AR_S) || !available)
         cpu_raise(cpu, EXC_GP, error);
     if (cpu_64bit(cpu))
@@ -263,7 +266,7 @@ void helper_ltr(struct cpu *cpu, const struct uop *u)
     cpu->seg[SEG_TR].base |= high;
 }
 
-/* -- Looking at descriptors: none of these faults on the selector ----------------------------------------------------- */
+/* -- Looking at descriptors: none of these faults on the selector ------------------------------------ */
 
 static bool privilege_ok(const struct cpu *cpu, uint16_t selector, uint32_t ar)
 {

@@ -2,7 +2,8 @@
  * cpu/stack.c -- stacks of far transfers and events: which one, pushes, reads, and rSP at the end.
  *
  * SDM 3A, "Stack Switching", "Stack Switching in IA-32e Mode"; SDM 3A, "Task-State Segment (TSS)".
- * Nothing of struct cpu changes before far_commit_rsp(), so a fault in the middle leaves the transfer not begun.
+ * Nothing of struct cpu changes before far_commit_rsp(), so a fault in the middle leaves the transfer not
+ * begun.
  */
 #include "cpu/system.h"
 
@@ -40,7 +41,8 @@ static gva_t stack_linear(struct cpu *cpu, const struct far_stack *s, uint64_t o
 void far_push(struct cpu *cpu, struct far_stack *s, unsigned size, uint64_t value)
 {
     uint64_t sp = s->sp - size;
-    cpu_write_linear(cpu, stack_linear(cpu, s, stack_offset(s, sp), size), size, value & size_mask(size), s->flags);
+    cpu_write_linear(cpu, stack_linear(cpu, s, stack_offset(s, sp), size), size, value & size_mask(size),
+                     s->flags);
     s->sp = sp;
 }
 
@@ -61,7 +63,7 @@ void far_commit_rsp(struct cpu *cpu, const struct far_stack *s)
         *rsp = (*rsp & ~0xffffull) | (s->sp & 0xffff);
 }
 
-/* -- Inner stacks from the TSS ------------------------------------------------------------------------------------- */
+/* -- Inner stacks from the TSS ----------------------------------------------------------------------- */
 
 static uint64_t read_tss(struct cpu *cpu, uint32_t offset, unsigned size, unsigned ext)
 {

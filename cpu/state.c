@@ -1,8 +1,8 @@
 /*
  * cpu/state.c -- what of struct cpu is state: each member is described or skipped with a reason.
  *
- * Loading rebuilds nothing here, because local APIC, VMX and clock are sections of their own: the machine calls
- * cpu_loaded() when all of them are there.
+ * Loading rebuilds nothing here, because local APIC, VMX and clock are sections of their own: the machine
+ * calls cpu_loaded() when all of them are there.
  */
 #include "cpu/system.h"
 
@@ -18,7 +18,8 @@ static const struct state_field table_fields[] = {
     STATE(struct table_register, base),
     STATE(struct table_register, limit),
 };
-static const struct state_desc table_state = STATE_DESC("table", struct table_register, 1, table_fields, NULL);
+static const struct state_desc table_state =
+    STATE_DESC("table", struct table_register, 1, table_fields, NULL);
 
 static const struct state_field vreg_fields[] = {
     STATE(union vreg, q),
@@ -51,14 +52,9 @@ static const struct state_field x87_fields[] = {
 static const struct state_desc x87_state = STATE_DESC("x87", struct x87, 1, x87_fields, NULL);
 
 static const struct state_field event_fields[] = {
-    STATE(struct event, valid),
-    STATE(struct event, vector),
-    STATE(struct event, type),
-    STATE(struct event, has_error),
-    STATE(struct event, error_code),
-    STATE(struct event, qualification),
-    STATE(struct event, insn_length),
-    STATE(struct event, trap),
+    STATE(struct event, valid),       STATE(struct event, vector),     STATE(struct event, type),
+    STATE(struct event, has_error),   STATE(struct event, error_code), STATE(struct event, qualification),
+    STATE(struct event, insn_length), STATE(struct event, trap),
 };
 static const struct state_desc event_state = STATE_DESC("event", struct event, 1, event_fields, NULL);
 
@@ -104,6 +100,25 @@ static bool refuse(struct error *e, const char *what)
     return error_set(e, "processor: impossible %s", what);
 }
 
+/* Combinations of mode registers that no sequence of instructions makes (SDM 3A, "Mode Switching"). */
+static bool mode_possible(const struct cpu *cpu, struct error *e)
+{
+    bool lma = cpu->efer & EFER_LMA, lme = cpu->efer & EFER_LME, pg = cpu->cr0 & CR0_PG;
+    if (cpu->cr0 >> 32 || (cpu->cr4 & ~cpu_cr4_supported(cpu)))
+        return refuse(e, "control register");
+    if (cpu->efer & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE))
+        return refuse(e, "IA32_EFER");
+    if (lma != (lme && pg) || (lma && !(cpu->cr4 & CR4_PAE)))
+        return refuse(e, "mode: IA-32e mode without what it needs");
+    if (cpu->cr3 >> cpu->model->maxphyaddr)
+        return refuse(e, "CR3");
+    if ((cpu->rflags & FLAG_VM) && (!cpu_protected(cpu) || lma || cpu->cpl != 3))
+        return refuse(e, "mode: virtual-8086 mode");
+    if (!(cpu->xcr0 & 1) || (cpu->xcr0 & ~cpu_xcr0_supported(cpu)) || (cpu->msr.xss & ~cpu_xcr0_supported(cpu)))
+        return refuse(e, "XCR0 or IA32_XSS");
+    return true;
+}
+
 /* What the rest of cpu/ uses as an index or relies on. */
 static bool cpu_after_load(void *s, struct error *e)
 {
@@ -118,6 +133,19 @@ static bool cpu_after_load(void *s, struct error *e)
         return refuse(e, "mode: paging without protection");
     if (!cpu_protected(cpu) && cpu->cpl != 0)
         return refuse(e, "mode: real-address mode outside of ring 0");
+    if (!mode_possible(cpu, e))
+        return false;
+    if (cpu->activity != ACTIVITY_ACTIVE && (cpu->shadow_sti || cpu->shadow_mov_ss))
+        return refuse(e, "blocking of events while nothing runs");
+    if (cpu->event.valid || cpu->delivering.valid)
+        return refuse(e, "event in delivery");
+    if (cpu->mxcsr >> 16)
+        return refuse(e, "MXCSR");
+    enum { APIC_X2 = 1 << 10, APIC_ON = 1 << 11 };
+    if ((cpu->msr.apic_base & (APIC_X2 | APIC_ON)) == APIC_X2 || cpu->msr.apic_base >> cpu->model->maxphyaddr)
+        return refuse(e, "IA32_APIC_BASE");
+    cpu->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | FLAG_1;
+    cpu->pending_db &= 15 | DR6_BD | DR6_BS | DR6_BT;
     cpu->x87.top &= 7;
     cpu->r[REG_ZERO] = 0;
     return true;
@@ -139,9 +167,11 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, block, "of a running block"),
     STATE(struct cpu, rip),
     STATE_SKIP(struct cpu, next_rip, "of a running instruction"),
+    {"v_alignment", offsetof(struct cpu, next_rip) + 8, offsetof(struct cpu, v) - offsetof(struct cpu, next_rip) - 8,
+     1, STATE_SKIPPED, 1, NULL, "padding"},
     {"v", offsetof(struct cpu, v), 16 * sizeof(union vreg), 0, STATE_NESTED, 1, &vreg_state, NULL},
-    {"v_temporaries", offsetof(struct cpu, v) + 16 * sizeof(union vreg), (VREG_COUNT - 16) * sizeof(union vreg), 1,
-     STATE_SKIPPED, 1, NULL, "dead between instructions"},
+    {"v_temporaries", offsetof(struct cpu, v) + 16 * sizeof(union vreg),
+     (VREG_COUNT - 16) * sizeof(union vreg), 1, STATE_SKIPPED, 1, NULL, "dead between instructions"},
     STATE(struct cpu, mxcsr),
     STATE_SUB(struct cpu, x87, x87_state),
     STATE_SUB(struct cpu, seg, segment_state),
@@ -183,7 +213,7 @@ static const struct state_field cpu_fields[] = {
     STATE(struct cpu, insns),
     STATE(struct cpu, insns_non_root),
     STATE(struct cpu, random_state),
-    STATE_SKIP(struct cpu, mmu, "a section of its own; translations are no state"),
+    STATE_SKIP(struct cpu, mmu, "derived: cpu_mode_changed(), vmx_derive(); translations are no state"),
     STATE_SKIP(struct cpu, phys, "wiring"),
     STATE_SKIP(struct cpu, bus, "wiring"),
     STATE_SKIP(struct cpu, clock, "wiring"),

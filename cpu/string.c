@@ -1,11 +1,11 @@
 /*
  * cpu/string.c -- MOVS, STOS, LODS, CMPS and SCAS with their repeat prefixes.
  *
- * SDM 2B, "REP/REPE/REPZ/REPNE/REPNZ". Each iteration counts as one instruction and is an interrupt point; a fault
- * leaves rCX, rSI and rDI at the iteration that failed. The instruction is the last of its block, so one tick of it is
- * already paid: an execution may take budget + 1 iterations, and goes on later at the same RIP.
- * Operands of the helpers: size; am: address size and source segment; aux2: 0 no prefix, 1 REP or REPE, 2 REPNE.
- * Not here: INS and OUTS.
+ * SDM 2B, "REP/REPE/REPZ/REPNE/REPNZ". Each iteration counts as one instruction and is an interrupt point; a
+ * fault leaves rCX, rSI and rDI at the iteration that failed. The instruction is the last of its block, so
+ * one tick of it is already paid: an execution may take budget + 1 iterations, and goes on later at the same
+ * RIP. Operands of the helpers: size; am: address size and source segment; aux2: 0 no prefix, 1 REP or REPE,
+ * 2 REPNE. Not here: INS and OUTS.
  */
 #include <string.h>
 
@@ -16,19 +16,20 @@
 
 struct string_op {
     struct cpu *cpu;
-    unsigned size;      /* log2 bytes */
+    unsigned size; /* log2 bytes */
     unsigned asize;
-    enum seg_reg seg;   /* of the source */
+    enum seg_reg seg; /* of the source */
     unsigned rep;
-    int64_t step;       /* bytes, negative with DF */
+    int64_t step; /* bytes, negative with DF */
     uint64_t address_mask;
-    uint64_t limit;     /* iterations that this execution may take */
-    bool flat;          /* no segment has to be looked at: linear = offset */
+    uint64_t limit; /* iterations that this execution may take */
+    bool flat;      /* no segment has to be looked at: linear = offset */
 };
 
 static struct string_op string_begin(struct cpu *cpu, const struct uop *u)
 {
-    struct string_op s = {.cpu = cpu, .size = u->size, .asize = AM_ASIZE(u->am), .seg = AM_SEG(u->am), .rep = u->aux2};
+    struct string_op s = {
+        .cpu = cpu, .size = u->size, .asize = AM_ASIZE(u->am), .seg = AM_SEG(u->am), .rep = u->aux2};
     s.address_mask = s.asize == ASIZE_64 ? ~0ull : s.asize == ASIZE_32 ? 0xffffffffull : 0xffffull;
     s.step = cpu->rflags & FLAG_DF ? -(int64_t)(1u << s.size) : (int64_t)(1u << s.size);
     s.limit = cpu->attention ? 1 : (uint64_t)cpu->budget + 1;
@@ -52,8 +53,8 @@ static void advance(const struct string_op *s, unsigned reg, uint64_t iterations
     put_address(s, reg, s->cpu->r[reg] + iterations * (uint64_t)s->step);
 }
 
-/* `iterations` are done and take a tick each; the tick that the block has paid is given back at the end, or by the
- * fault of a later iteration. */
+/* `iterations` are done and take a tick each; the tick that the block has paid is given back at the end, or
+ * by the fault of a later iteration. */
 static void pay(struct string_op *s, uint64_t iterations)
 {
     if (s->rep)
@@ -65,13 +66,15 @@ static void pay(struct string_op *s, uint64_t iterations)
 static uint64_t source(const struct string_op *s)
 {
     uint64_t at = s->cpu->r[REG_RSI] & s->address_mask;
-    return s->flat ? mem_read(s->cpu, s->seg, at, 1u << s->size) : cpu_read(s->cpu, s->seg, at, 1u << s->size);
+    return s->flat ? mem_read(s->cpu, s->seg, at, 1u << s->size)
+                   : cpu_read(s->cpu, s->seg, at, 1u << s->size);
 }
 
 static uint64_t destination(const struct string_op *s)
 {
     uint64_t at = s->cpu->r[REG_RDI] & s->address_mask;
-    return s->flat ? mem_read(s->cpu, SEG_ES, at, 1u << s->size) : cpu_read(s->cpu, SEG_ES, at, 1u << s->size);
+    return s->flat ? mem_read(s->cpu, SEG_ES, at, 1u << s->size)
+                   : cpu_read(s->cpu, SEG_ES, at, 1u << s->size);
 }
 
 static void store(const struct string_op *s, uint64_t v)
@@ -90,7 +93,8 @@ static uint64_t in_page(uint64_t at, unsigned size, uint64_t n)
     return MIN(room, n);
 }
 
-/* Iterations done at once within a page of source and one of destination; 0 when the slow way must be taken. */
+/* Iterations done at once within a page of source and one of destination; 0 when the slow way must be taken.
+ */
 static uint64_t movs_page(const struct string_op *s, uint64_t n)
 {
     if (!s->flat || s->step < 0)

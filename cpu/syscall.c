@@ -14,9 +14,8 @@
 
 static void flat_segments(struct cpu *cpu, uint16_t cs, uint16_t ss, unsigned cpl, bool long_mode)
 {
-    cpu->seg[SEG_CS] = (struct segment){.selector = cs,
-                                        .limit = 0xffffffffu,
-                                        .ar = AR_FLAT_CODE | cpl << 5 | (long_mode ? AR_L : AR_DB)};
+    cpu->seg[SEG_CS] = (struct segment){
+        .selector = cs, .limit = 0xffffffffu, .ar = AR_FLAT_CODE | cpl << 5 | (long_mode ? AR_L : AR_DB)};
     cpu->seg[SEG_SS] = (struct segment){.selector = ss, .limit = 0xffffffffu, .ar = AR_FLAT_DATA | cpl << 5};
     cpu->cpl = (uint8_t)cpl;
 }

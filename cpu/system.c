@@ -1,9 +1,10 @@
 /*
- * cpu/system.c -- system instructions that need no file of their own: flags, descriptor-table registers, HLT, PAUSE,
- * time, random numbers, INVLPG and INVPCID, FS and GS bases, CPUID, RDMSR and WRMSR.
+ * cpu/system.c -- system instructions that need no file of their own: flags, descriptor-table registers, HLT,
+ * PAUSE, time, random numbers, INVLPG and INVPCID, FS and GS bases, CPUID, RDMSR and WRMSR.
  *
- * SDM 2, the pages of the instructions. Privilege and mode checks that depend on the block key are the lifter's.
- * Not here: fast system calls (syscall.c), ports (io.c), control and debug registers (cr.c, debug.c).
+ * SDM 2, the pages of the instructions. Privilege and mode checks that depend on the block key are the
+ * lifter's. Not here: fast system calls (syscall.c), ports (io.c), control and debug registers (cr.c,
+ * debug.c).
  */
 #include "cpu/system.h"
 
@@ -13,7 +14,7 @@
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Flags ------------------------------------------------------------------------------------------------------- */
+/* -- Flags ------------------------------------------------------------------------------------------- */
 
 /* a: image; size: operand. SDM 2B, POPF: table "Effect of POPF/POPFD on the EFLAGS Register". */
 void helper_popf(struct cpu *cpu, const struct uop *u)
@@ -62,7 +63,7 @@ void helper_set_ac(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- Descriptor-table registers ------------------------------------------------------------------------------------ */
+/* -- Descriptor-table registers ---------------------------------------------------------------------- */
 
 static struct table_register *table(struct cpu *cpu, const struct uop *u)
 {
@@ -94,7 +95,7 @@ void helper_store_table(struct cpu *cpu, const struct uop *u)
     cpu_write(cpu, seg, cpu->r[u->a] + 2, wide, t->base);
 }
 
-/* -- Waiting --------------------------------------------------------------------------------------------------------- */
+/* -- Waiting ----------------------------------------------------------------------------------------- */
 
 void helper_hlt(struct cpu *cpu, const struct uop *u)
 {
@@ -114,7 +115,7 @@ void helper_pause(struct cpu *cpu, const struct uop *u)
     }
 }
 
-/* -- Time --------------------------------------------------------------------------------------------------------------- */
+/* -- Time -------------------------------------------------------------------------------------------- */
 
 static uint64_t visible_tsc(struct cpu *cpu)
 {
@@ -144,7 +145,7 @@ void helper_rdpmc(struct cpu *cpu, const struct uop *u)
     cpu_raise_gp0(cpu);
 }
 
-/* -- Random numbers: a generator of the machine's state (splitmix64) ---------------------------------------------------- */
+/* -- Random numbers: a generator of the machine's state (splitmix64) --------------------------------- */
 
 /* d: register; size */
 void helper_random(struct cpu *cpu, const struct uop *u)
@@ -158,7 +159,7 @@ void helper_random(struct cpu *cpu, const struct uop *u)
     flags_set_arith(cpu, FLAG_CF);
 }
 
-/* -- Translations: coherent, so only the operands are checked ------------------------------------------------------------- */
+/* -- Translations: coherent, so only the operands are checked ---------------------------------------- */
 
 /* a: effective address; am: segment */
 void helper_invlpg(struct cpu *cpu, const struct uop *u)
@@ -191,7 +192,7 @@ void helper_invpcid(struct cpu *cpu, const struct uop *u)
         cpu_raise_gp0(cpu);
 }
 
-/* -- FS and GS bases -------------------------------------------------------------------------------------------------------- */
+/* -- FS and GS bases --------------------------------------------------------------------------------- */
 
 void helper_swapgs(struct cpu *cpu, const struct uop *u)
 {
@@ -225,7 +226,7 @@ void helper_write_base(struct cpu *cpu, const struct uop *u)
     cpu->seg[u->aux2].base = base;
 }
 
-/* -- CPUID, RDMSR, WRMSR ---------------------------------------------------------------------------------------------------------- */
+/* -- CPUID, RDMSR, WRMSR ----------------------------------------------------------------------------- */
 
 void helper_cpuid(struct cpu *cpu, const struct uop *u)
 {

@@ -10,10 +10,10 @@
  *   528     48    reserved, zero
  *   576     256   AVX: upper halves of YMM0 to YMM15 (standard format)
  *
- * The init optimisation is always used (a component in its initial configuration gets XSTATE_BV 0); the modified
- * optimisation never is, so what is written is a function of the state alone.
- * Operands of the helpers: a: effective address, am: segment, size 3: the 64-bit (REX.W) format;
- * imm: which instruction of a group.
+ * The init optimisation is always used (a component in its initial configuration gets XSTATE_BV 0); the
+ * modified optimisation never is, so what is written is a function of the state alone. Operands of the
+ * helpers: a: effective address, am: segment, size 3: the 64-bit (REX.W) format; imm: which instruction of a
+ * group.
  */
 #include <string.h>
 
@@ -36,7 +36,8 @@ uint32_t xsave_size(uint64_t components, bool compacted)
     return HEADER_END + (components & XSTATE_AVX ? AVX_SIZE : 0);
 }
 
-/* -- Legacy region -------------------------------------------------------------------------------------------------- */
+/* -- Legacy region
+ * -------------------------------------------------------------------------------------------------- */
 
 static void put_x87(const struct cpu *cpu, uint8_t *b, bool wide)
 {
@@ -129,7 +130,8 @@ static bool half_is_zero(const struct cpu *cpu, unsigned half)
     return true;
 }
 
-/* -- Addresses ------------------------------------------------------------------------------------------------------- */
+/* -- Addresses
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* The whole operand must be accessible and aligned; FXSAVE to 16, XSAVE to 64 bytes: #GP(0). */
 static gva_t area(struct cpu *cpu, const struct uop *u, unsigned size, unsigned align, enum mem_access access)
@@ -140,7 +142,8 @@ static gva_t area(struct cpu *cpu, const struct uop *u, unsigned size, unsigned 
     return linear;
 }
 
-/* -- FXSAVE and FXRSTOR ------------------------------------------------------------------------------------------------ */
+/* -- FXSAVE and FXRSTOR
+ * ------------------------------------------------------------------------------------------------ */
 
 void helper_fxsave(struct cpu *cpu, const struct uop *u)
 {
@@ -180,7 +183,9 @@ void helper_stmxcsr(struct cpu *cpu, const struct uop *u)
     cpu->r[u->d] = cpu->mxcsr;
 }
 
-/* -- XSAVE -------------------------------------------------------------------------------------------------------------- */
+/* -- XSAVE
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* XINUSE of SDM 1, "Processor Tracking of XSAVE-Managed State". */
 uint64_t xsave_in_use(const struct cpu *cpu)
@@ -281,7 +286,9 @@ void helper_xsave(struct cpu *cpu, const struct uop *u)
         save_standard(cpu, u, u->imm == XSAVEOPT);
 }
 
-/* -- XRSTOR --------------------------------------------------------------------------------------------------------------- */
+/* -- XRSTOR
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 /* Header checks of SDM 1, "Operation of XRSTOR" and "Operation of XRSTORS": #GP(0). */
 static void check_header(struct cpu *cpu, const uint8_t *h, bool supervisor)
@@ -313,7 +320,8 @@ static void restore(struct cpu *cpu, const struct uop *u, bool supervisor)
     bool has_avx = (rfbm & bv & XSTATE_AVX) && (!compacted || (comp & XSTATE_AVX));
     if (has_avx)
         cpu_read_bytes(cpu, linear + HEADER_END, b + HEADER_END, AVX_SIZE, 0);
-    /* MXCSR: the standard form loads it with SSE or AVX whatever XSTATE_BV says; the compacted form with SSE. */
+    /* MXCSR: the standard form loads it with SSE or AVX whatever XSTATE_BV says; the compacted form with SSE.
+     */
     bool load_mxcsr = compacted ? rfbm & bv & XSTATE_SSE : rfbm & (XSTATE_SSE | XSTATE_AVX);
     if (load_mxcsr && (load_le(b + 24, 4) & ~(uint64_t)MXCSR_MASK))
         cpu_raise_gp0(cpu);

@@ -11,13 +11,13 @@
 /* COM1's other end: standard input and output, a file, or a connection to a Unix socket. */
 struct host_serial {
     struct chardev chardev;
-    int in, out;          /* file descriptors, -1 none */
-    bool own;             /* they are ours to close */
-    bool terminal;        /* standard input is a terminal in raw mode; Ctrl-A X ends */
-    bool escape;          /* Ctrl-A was seen */
-    bool quit;            /* the user asked to end */
-    bool failed;          /* output failed once: said so */
-    uint8_t saved[128];   /* terminal settings to restore */
+    int in, out;        /* file descriptors, -1 none */
+    bool own;           /* they are ours to close */
+    bool terminal;      /* standard input is a terminal in raw mode; Ctrl-A X ends */
+    bool escape;        /* Ctrl-A was seen */
+    bool quit;          /* the user asked to end */
+    bool failed;        /* output failed once: said so */
+    uint8_t saved[128]; /* terminal settings to restore */
 };
 
 /* `spec` as given to -serial. */

@@ -119,10 +119,9 @@ static enum machine_end run(struct program *p)
             until = MIN(until, next);
         }
         enum machine_end end = machine_run(m, until);
-        if (p->hash_file && (end != MACHINE_AT || m->clock.now < o->at))
-            write_hash(p);
         if (end != MACHINE_AT || m->clock.now >= o->at)
-            return end;
+            return end; /* the last hash is finish()'s */
+        write_hash(p);
     }
 }
 

@@ -14,7 +14,8 @@
 
 typedef bool option_fn(struct options *o, const char *name, const char *value, struct error *e);
 
-/* -- Values --------------------------------------------------------------------------------------------------- */
+/* -- Values
+ * --------------------------------------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint64_t *out, const char **end)
 {
@@ -35,11 +36,28 @@ static bool parse_size(const char *text, uint64_t unit, uint64_t *out)
     if (!parse_number(text, &n, &end))
         return false;
     switch (*end) {
-    case 'k': case 'K': unit = BIT(10); end++; break;
-    case 'm': case 'M': unit = BIT(20); end++; break;
-    case 'g': case 'G': unit = BIT(30); end++; break;
-    case 't': case 'T': unit = BIT(40); end++; break;
-    default: break;
+    case 'k':
+    case 'K':
+        unit = BIT(10);
+        end++;
+        break;
+    case 'm':
+    case 'M':
+        unit = BIT(20);
+        end++;
+        break;
+    case 'g':
+    case 'G':
+        unit = BIT(30);
+        end++;
+        break;
+    case 't':
+    case 'T':
+        unit = BIT(40);
+        end++;
+        break;
+    default:
+        break;
     }
     if (*end || n > UINT64_MAX / unit)
         return false;
@@ -76,7 +94,8 @@ static bool next_part(const char **at, char *key, size_t key_size, char *value, 
     return true;
 }
 
-/* -- Handlers --------------------------------------------------------------------------------------------------- */
+/* -- Handlers
+ * --------------------------------------------------------------------------------------------------- */
 
 static bool option_memory(struct options *o, const char *name, const char *value, struct error *e)
 {
@@ -300,7 +319,8 @@ static const struct option_row {
 #undef OPTION
 };
 
-/* -- The whole ---------------------------------------------------------------------------------------------------- */
+/* -- The whole
+ * ---------------------------------------------------------------------------------------------------- */
 
 void options_help(FILE *out)
 {
@@ -340,6 +360,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
             return false;
     }
     if (o->action == ACTION_RUN && !o->kernel && !o->loadvm)
-        return error_set(e, "nothing to run: give -kernel or -loadvm (see droste -help, or try: droste demo)");
+        return error_set(e,
+                         "nothing to run: give -kernel or -loadvm (see droste -help, or try: droste demo)");
     return true;
 }

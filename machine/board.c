@@ -63,7 +63,13 @@ static void poll_tick(void *owner)
 {
     struct machine *m = owner;
     m->config.poll(m->config.owner);
-    clock_arm(&m->clock, &m->poll_timer, m->clock.now + MACHINE_POLL_TICKS);
+    machine_arm_poll(m);
+}
+
+void machine_arm_poll(struct machine *m)
+{
+    if (m->config.poll)
+        clock_arm(&m->clock, &m->poll_timer, (m->clock.now / MACHINE_POLL_TICKS + 1) * MACHINE_POLL_TICKS);
 }
 
 /* Slots 4 and up of bus 0. */
@@ -106,7 +112,7 @@ bool machine_wire(struct machine *m, struct error *e)
             return false;
     if (m->config.poll) {
         clock_add_timer(clock, &m->poll_timer, "poll", poll_tick, m);
-        clock_arm(clock, &m->poll_timer, MACHINE_POLL_TICKS);
+        machine_arm_poll(m);
     }
     return true;
 }
@@ -118,6 +124,7 @@ static const struct state_field turn_fields[] = {
     STATE_SKIP(struct machine_turn, reserved, "padding"),
     STATE(struct machine_turn, left),
     STATE(struct machine_turn, resets),
+    STATE(struct machine_turn, last_run),
 };
 static const struct state_desc turn_state = STATE_DESC("turn", struct machine_turn, 1, turn_fields, NULL);
 

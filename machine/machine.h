@@ -105,6 +105,7 @@ struct machine {
         uint32_t reserved;
         uint64_t left;      /* ticks left of its quantum */
         uint64_t resets;    /* how often the guest has reset itself */
+        uint64_t last_run;  /* tick at which a processor last ran */
     } turn;
 
     enum machine_end end;   /* why the last machine_run() returned */
@@ -128,6 +129,8 @@ bool machine_wire(struct machine *m, struct error *e);
 /* Puts every item into m->states, in a fixed order. */
 bool machine_register(struct machine *m, struct error *e);
 void machine_reset_devices(struct machine *m);
+/* The next look at input: at a multiple of MACHINE_POLL_TICKS, so that it does not depend on when the run began. */
+void machine_arm_poll(struct machine *m);
 void machine_interrupts_init(struct machine *m);
 struct intr_source machine_interrupt_source(struct machine *m);
 /* Power-on state of everything, and the boot files loaded anew. */
@@ -140,5 +143,7 @@ uint64_t machine_hash(struct machine *m);
 bool machine_save(struct machine *m, const char *path, struct error *e);
 /* Into a machine made with the same configuration. After an error the machine is of no use. */
 bool machine_load(struct machine *m, const char *path, struct error *e);
+/* After the items of m->states got new contents: refuses what cannot be, rebuilds what is derived. */
+bool machine_loaded(struct machine *m, struct error *e);
 
 #endif

@@ -11,6 +11,10 @@
 
 /* Instructions a processor runs before the next one has its turn. */
 #define QUANTUM 4000
+/* Halted for so long with interrupts off, a processor waits for an NMI that no timer of the board has sent. */
+#define DEAD_TICKS (60 * CLOCK_HZ)
+/* Slices in which no time passes; a turn can legitimately begin with one. */
+#define STUCK_SLICES 1000
 /* The budget of a slice is signed. */
 #define SLICE_MAX (1ull << 40)
 
@@ -39,11 +43,14 @@ static struct cpu *runnable(struct machine *m)
 static bool dead(const struct machine *m)
 {
     const struct clock *c = &m->clock;
-    if (c->heap_count > 1 || (c->heap_count == 1 && c->heap[0] != &m->poll_timer))
+    bool timers = c->heap_count > 1 || (c->heap_count == 1 && c->heap[0] != &m->poll_timer);
+    if (timers && m->clock.now - m->turn.last_run < DEAD_TICKS)
         return false;
-    for (uint32_t i = 0; i < m->cpu_count; i++)
-        if (m->cpus[i].activity == ACTIVITY_HLT && (m->cpus[i].rflags & FLAG_IF) && c->heap_count)
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        const struct cpu *cpu = &m->cpus[i];
+        if (cpu->activity == ACTIVITY_HLT && ((cpu->rflags & FLAG_IF) || cpu->vmx_non_root) && c->heap_count)
             return false;
+    }
     return true;
 }
 
@@ -60,7 +67,7 @@ static uint64_t next_wakeup(const struct machine *m)
 static bool idle(struct machine *m, uint64_t until)
 {
     uint64_t next = MIN(next_wakeup(m), until);
-    if (next == CLOCK_NEVER || (next == m->clock.next && dead(m))) {
+    if (next == CLOCK_NEVER || next > CLOCK_NOW_MAX || (next == m->clock.next && dead(m))) {
         m->end = MACHINE_DEAD;
         return false;
     }
@@ -76,10 +83,19 @@ static void restart(struct machine *m, bool triple_fault)
         m->end = triple_fault ? MACHINE_SHUTDOWN : MACHINE_RESET;
         return;
     }
+    if (!m->config.boot.kernel) {
+        error_set(&m->error, "the guest %s, and there is no kernel to start again",
+                  triple_fault ? "shut down by a triple fault" : "reset the machine");
+        m->end = MACHINE_FAILED;
+        return;
+    }
     log_info(m->log, "the guest %s: restarting", triple_fault ? "shut down by a triple fault" : "reset the machine");
     m->turn.resets++;
     if (!machine_reset(m, &m->error))
         m->end = MACHINE_FAILED;
+    /* Input is looked at once a start, however short its run is: a loop of restarts can be ended. */
+    if (m->config.poll)
+        clock_arm(&m->clock, &m->poll_timer, m->clock.now);
 }
 
 static void after_slice(struct machine *m, struct cpu *cpu)
@@ -100,10 +116,15 @@ static void after_slice(struct machine *m, struct cpu *cpu)
 
 enum machine_end machine_run(struct machine *m, uint64_t until)
 {
+    unsigned stuck = 0;
     m->end = MACHINE_RUNNING;
     while (m->end == MACHINE_RUNNING) {
         if (m->clock.next <= m->clock.now)
             clock_run(&m->clock);
+        if (m->reset_wanted && m->end == MACHINE_RUNNING) {
+            m->reset_wanted = false;
+            restart(m, false);
+        }
         if (unlikely(m->stop_wanted)) {
             m->stop_wanted = false;
             m->end = MACHINE_STOPPED;
@@ -127,9 +148,18 @@ enum machine_end machine_run(struct machine *m, uint64_t until)
         m->trace.cpu = (uint16_t)cpu->id;
         uint64_t used = cpu_run(cpu, ticks);
         m->turn.left -= MIN(used, m->turn.left);
+        if (used)
+            m->turn.last_run = m->clock.now;
         if (m->cpu_count == 1)
             m->turn.left = QUANTUM;
         after_slice(m, cpu);
+        stuck = used ? 0 : stuck + 1;
+        if (unlikely(stuck > STUCK_SLICES * m->cpu_count)) {
+            /* Only a loaded state that no run can reach gets here; time goes on without the processor. */
+            stuck = 0;
+            m->clock.now++;
+            next_turn(m);
+        }
     }
     return m->end;
 }

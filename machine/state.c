@@ -52,12 +52,22 @@ bool machine_load(struct machine *m, const char *path, struct error *e)
     code_cache_clear(m->code);
     for (uint32_t i = 0; i < m->cpu_count; i++)
         mmu_drop_all(&m->cpus[i].mmu);
-    if (!snapshot_load(path, &m->states, text, m->phys.ram, m->phys.ram_size, e))
-        return false;
+    return snapshot_load(path, &m->states, text, m->phys.ram, m->phys.ram_size, e) && machine_loaded(m, e);
+}
+
+bool machine_loaded(struct machine *m, struct error *e)
+{
+    if (m->turn.cpu >= m->cpu_count)
+        return error_set(e, "turn: processor %u of %u", m->turn.cpu, m->cpu_count);
+    if (m->clock.now > CLOCK_NOW_MAX)
+        return error_set(e, "clock: tick %#llx is beyond the end of time", (unsigned long long)m->clock.now);
     clock_rebuild(&m->clock);
     for (uint32_t i = 0; i < m->cpu_count; i++) {
         mmu_drop_all(&m->cpus[i].mmu);
-        cpu_mode_changed(&m->cpus[i]);
+        if (!cpu_loaded(&m->cpus[i], e))
+            return false;
     }
+    machine_arm_poll(m);
+    m->reset_wanted = false;
     return true;
 }

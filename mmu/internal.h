@@ -162,6 +162,7 @@ struct walk_request {
     gva_t linear;
     enum mmu_access access;
     bool probe;
+    gpa_t apic_page; /* as in struct mmu_mode */
 };
 bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_fault *f);
 

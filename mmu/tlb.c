@@ -437,7 +437,8 @@ bool mmu_translate(struct mmu *m, gva_t linear, enum mmu_access access, unsigned
                                    .space = room ? space : NULL,
                                    .linear = linear,
                                    .access = access,
-                                   .probe = flags & MMU_PROBE};
+                                   .probe = flags & MMU_PROBE,
+                                   .apic_page = c->tlb->mode.apic_page};
     if (!walk_run(&q, &r, f))
         return false;
     if (r.cacheable && !(flags & MMU_NO_FILL))
@@ -463,7 +464,8 @@ bool mmu_walk(struct mmu *m, const struct mmu_mode *mode, gva_t linear, enum mmu
                                    .ept = normal.ept ? &ept : NULL,
                                    .linear = linear_truncate(&rules, linear),
                                    .access = access,
-                                   .probe = flags & MMU_PROBE};
+                                   .probe = flags & MMU_PROBE,
+                                   .apic_page = normal.apic_page};
     if (!walk_run(&q, &r, f))
         return false;
     *gpa = r.gpa;

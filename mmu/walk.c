@@ -203,6 +203,11 @@ static bool walk_through_ept(struct walk *w, gpa_t gpa, unsigned access, gpa_t *
                                   .probe = q->probe};
     if (!ept_translate(&e, &r, w->f))
         return false;
+    if (unlikely(((r.gpa & ~PAGE_MASK) | 1) == q->apic_page) && !q->probe) {
+        w->f->kind = MMU_FAULT_APIC_ACCESS;
+        w->f->gpa = r.gpa;
+        return false;
+    }
     w->cacheable &= r.cacheable;
     w->flags_complete &= r.flags_complete;
     *at = r.gpa;

@@ -2,11 +2,12 @@
  * cpu/ir/interp.c -- the portable interpreter: runs blocks of micro-ops by threaded dispatch.
  *
  * Rows: uop.def. Flags: cpu/flags.h. Complex arithmetic: alu.h.
- * Each micro-op's `code` selects a handler; interp_prepare() refines it by address mode and condition, so that the
- * common forms carry no test. Blocks follow each other by their links (same page) or by the jump cache without
- * coming back to cpu_run(), as long as nothing asks for attention and the budget covers the next block.
- * A slow access may ask to leave (event, own code overwritten, translation changed): the rest of its instruction is
- * copied to cpu->tail with a LEAVE behind it, so the hot path has no test at instruction boundaries.
+ * Each micro-op's `code` selects a handler; interp_prepare() refines it by address mode and condition, so
+ * that the common forms carry no test. Blocks follow each other by their links (same page) or by the jump
+ * cache without coming back to cpu_run(), as long as nothing asks for attention and the budget covers the
+ * next block. A slow access may ask to leave (event, own code overwritten, translation changed): the rest of
+ * its instruction is copied to cpu->tail with a LEAVE behind it, so the hot path has no test at instruction
+ * boundaries.
  */
 #include "cpu/ir/interp.h"
 
@@ -18,11 +19,12 @@
 #include "cpu/mem.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Dispatch codes beyond op * 4 + size ------------------------------------------------------------------------- */
+/* -- Dispatch codes beyond op * 4 + size
+ * ------------------------------------------------------------------------- */
 
 enum {
     CODE_PLAIN_END = (UOP_COUNT + 1) * 4,
-    CODE_SEG64 = CODE_PLAIN_END, /* + op * 4 + size: memory through FS or GS in 64-bit mode */
+    CODE_SEG64 = CODE_PLAIN_END,                /* + op * 4 + size: memory through FS or GS in 64-bit mode */
     CODE_GENERAL = CODE_SEG64 + CODE_PLAIN_END, /* the same with every check */
     CODE_JCC = CODE_GENERAL + CODE_PLAIN_END,   /* + condition */
     CODE_CMPJCC = CODE_JCC + 16,                /* + size * 16 + condition */
@@ -64,7 +66,8 @@ void interp_prepare(struct uop *uops, uint32_t count, uint32_t key)
     }
 }
 
-/* -- Leaving in the middle of a block ------------------------------------------------------------------------------- */
+/* -- Leaving in the middle of a block
+ * ------------------------------------------------------------------------------- */
 
 static bool leave_wanted(const struct cpu *cpu, uint64_t generation)
 {
@@ -87,7 +90,9 @@ static const struct uop *after_slow(struct cpu *cpu, const struct uop *u, uint64
     return cpu->tail;
 }
 
-/* -- Addresses --------------------------------------------------------------------------------------------------------- */
+/* -- Addresses
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static inline uint64_t effective_address(const uint64_t *r, const struct uop *u)
 {
@@ -99,13 +104,16 @@ static inline uint64_t cut_address(uint64_t ea, unsigned asize)
     return asize == ASIZE_64 ? ea : asize == ASIZE_32 ? (uint32_t)ea : (uint16_t)ea;
 }
 
-/* An access that is not aligned under AC: a bad address comes first, then SSE's own alignment rule, then #AC. */
-static NORETURN void raise_unaligned(struct cpu *cpu, const struct uop *u, enum seg_reg seg, gva_t linear, unsigned size)
+/* An access that is not aligned under AC: SSE's own alignment rule comes first, then a bad address, then #AC.
+ */
+static NORETURN void raise_unaligned(struct cpu *cpu, const struct uop *u, enum seg_reg seg, gva_t linear,
+                                     unsigned size)
 {
-    bool sse = (u->op == UOP_VLOAD16 || u->op == UOP_VSTORE16) && u->imm;
+    if ((u->op == UOP_VLOAD16 || u->op == UOP_VSTORE16) && u->imm)
+        cpu_raise(cpu, EXC_GP, 0);
     if ((cpu->key & KEY_L) && (!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)))
         cpu_raise(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
-    cpu_raise(cpu, sse ? EXC_GP : EXC_AC, 0);
+    cpu_raise(cpu, EXC_AC, 0);
 }
 
 /* Linear address with every check; #AC here, because a hit would not see it. */
@@ -124,7 +132,8 @@ static gva_t general_address(struct cpu *cpu, const struct uop *u, unsigned size
 }
 
 /* SDM 3A, "Stack addressing": linear address of [SS:rSP + delta] and the new rSP. */
-static gva_t stack_address(struct cpu *cpu, const struct uop *u, int delta, unsigned size, enum mem_access access)
+static gva_t stack_address(struct cpu *cpu, const struct uop *u, int delta, unsigned size,
+                           enum mem_access access)
 {
     unsigned asize = AM_ASIZE(u->am);
     uint64_t sp = cut_address(cpu->r[REG_RSP] + (uint64_t)(int64_t)delta, asize);
@@ -149,7 +158,9 @@ static void stack_move(struct cpu *cpu, unsigned asize, int delta)
         cpu->r[REG_RSP] = (cpu->r[REG_RSP] & ~0xffffull) | (sp & 0xffff);
 }
 
-/* -- Targets ------------------------------------------------------------------------------------------------------------ */
+/* -- Targets
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static inline uint64_t cut_rip(uint64_t rip, unsigned size)
 {
@@ -159,8 +170,8 @@ static inline uint64_t cut_rip(uint64_t rip, unsigned size)
 /* SDM 2A, JMP: a target outside the code segment's limit, or not canonical, raises #GP(0) at the jump. */
 static void check_target(struct cpu *cpu, const struct uop *u, uint64_t rip)
 {
-    bool bad = cpu->key & KEY_L ? !cpu_canonical(rip)
-                                : !(cpu->key & KEY_FLAT) && rip > cpu->seg[SEG_CS].limit;
+    bool bad =
+        cpu->key & KEY_L ? !cpu_canonical(rip) : !(cpu->key & KEY_FLAT) && rip > cpu->seg[SEG_CS].limit;
     if (unlikely(bad)) {
         cpu->uop = u;
         cpu_raise_gp0(cpu);
@@ -175,25 +186,43 @@ static inline uint64_t direct_target(struct cpu *cpu, const struct uop *u, int64
     return rip;
 }
 
-/* -- Compare and jump ----------------------------------------------------------------------------------------------- */
+/* -- Compare and jump
+ * ----------------------------------------------------------------------------------------------- */
 
-static inline bool compare_condition(unsigned cc, uint64_t ua, uint64_t ub, int64_t sa, int64_t sb, int64_t res,
-                                     bool overflow)
+static inline bool compare_condition(unsigned cc, uint64_t ua, uint64_t ub, int64_t sa, int64_t sb,
+                                     int64_t res, bool overflow)
 {
     bool v;
     switch (cc >> 1) {
-    case 0: v = overflow; break;
-    case 1: v = ua < ub; break;
-    case 2: v = ua == ub; break;
-    case 3: v = ua <= ub; break;
-    case 4: v = res < 0; break;
-    case 5: v = !__builtin_parity((unsigned)res & 0xff); break;
-    case 6: v = sa < sb; break;
-    default: v = sa <= sb; break;
+    case 0:
+        v = overflow;
+        break;
+    case 1:
+        v = ua < ub;
+        break;
+    case 2:
+        v = ua == ub;
+        break;
+    case 3:
+        v = ua <= ub;
+        break;
+    case 4:
+        v = res < 0;
+        break;
+    case 5:
+        v = !__builtin_parity((unsigned)res & 0xff);
+        break;
+    case 6:
+        v = sa < sb;
+        break;
+    default:
+        v = sa <= sb;
+        break;
     }
     return v ^ (cc & 1);
 }
 
+/* clang-format off */
 /* Writes of each size into a register. */
 #define WRITE_0(reg, v) r[reg] = (r[reg] & ~0xffull) | (uint8_t)(v)
 #define WRITE_1(reg, v) r[reg] = (r[reg] & ~0xffffull) | (uint16_t)(v)
@@ -224,8 +253,10 @@ static inline bool compare_condition(unsigned cc, uint64_t ua, uint64_t ub, int6
         u = after_slow(cpu, u, generation);                                                                            \
         GO;                                                                                                            \
     } while (0)
+/* clang-format on */
 
-/* Runs b and what follows it until the budget, an event or an unknown successor ends it; cpu->rip is set then. */
+/* Runs b and what follows it until the budget, an event or an unknown successor ends it; cpu->rip is set
+ * then. */
 void interp_run(struct cpu *cpu, struct block *b)
 {
     static const void *const labels[CODE_COUNT] = {
@@ -245,7 +276,7 @@ void interp_run(struct cpu *cpu, struct block *b)
 #include "cpu/ir/interp_ops.h"
 
     /* Direct successor number `link` of b at cpu->rip. */
-chain: {
+chain : {
     struct block *to = b->link[link];
     if (likely(to != NULL) && likely(cpu->budget >= to->insn_count) && likely(!cpu->attention)) {
         cpu->budget -= to->insn_count;
@@ -259,7 +290,7 @@ chain: {
 }
 indirect:
     from = NULL;
-lookup: {
+lookup : {
     const struct jump_entry *j = &jumps[jump_hash(cpu->rip)];
     if (likely(j->rip == cpu->rip) && likely(j->key == cpu->key) && likely(j->tlb == cpu->tlb) &&
         likely(j->generation == cpu->mmu.generation) && likely(j->cs_base == cpu->seg[SEG_CS].base) &&

@@ -4,7 +4,8 @@
 
 #include "cpu/exec.h"
 
-/* Chooses the handler of each micro-op (struct uop.code) from its address mode, condition and the block key. */
+/* Chooses the handler of each micro-op (struct uop.code) from its address mode, condition and the block key.
+ */
 void interp_prepare(struct uop *uops, uint32_t count, uint32_t key);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * cpu/jit/stub_x86_64.c -- emits and calls host instruction stubs for MMX and SSE forms.
  *
- * SDM 2A, "Instruction Format". The instruction's opcode is kept, its ModRM is replaced: ModRM.reg becomes register 1,
- * ModRM.rm register 2 or [RSI]. Called as code(reg = RDI, rm = RSI, frame = RDX).
- * MXCSR: arithmetic runs with the guest's rounding, FTZ and DAZ and with exceptions masked; flags that came up are
- * merged, and an unmasked one raises #XM before the result is committed (SDM 1, "SIMD Floating-Point Exceptions").
- * Code memory is one memfd seen twice, writable here and executable there.
+ * SDM 2A, "Instruction Format". The instruction's opcode is kept, its ModRM is replaced: ModRM.reg becomes
+ * register 1, ModRM.rm register 2 or [RSI]. Called as code(reg = RDI, rm = RSI, frame = RDX). MXCSR:
+ * arithmetic runs with the guest's rounding, FTZ and DAZ and with exceptions masked; flags that came up are
+ * merged, and an unmasked one raises #XM before the result is committed (SDM 1, "SIMD Floating-Point
+ * Exceptions"). Code memory is one memfd seen twice, writable here and executable there.
  */
 #define _GNU_SOURCE
 #include "cpu/jit/stub.h"
@@ -41,7 +41,8 @@ struct stub_cache {
 
 typedef void stub_code(void *reg, void *rm, struct stub_frame *frame);
 
-/* -- Emission --------------------------------------------------------------------------------------------------- */
+/* -- Emission
+ * --------------------------------------------------------------------------------------------------- */
 
 struct emitter {
     uint8_t bytes[STUB_LENGTH];
@@ -127,7 +128,8 @@ static void emit_stub(struct emitter *e, const struct stub_request *q)
     EMIT(e, 0xc3);
 }
 
-/* -- Calling -------------------------------------------------------------------------------------------------------- */
+/* -- Calling
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* SDM 3A, "The MMX Instruction Set": any MMX instruction but EMMS makes TOP 0 and all tags valid. */
 static void mmx_state(struct cpu *cpu)
@@ -159,8 +161,8 @@ static void run_xmm(struct cpu *cpu, const struct uop *u, const struct vec_stub 
     ((stub_code *)s->code)(&cpu->v[u->d], &cpu->v[u->a], NULL);
 }
 
-/* SDM 1, "Numeric Underflow Exception (#U)": unmasked, a tiny result raises even when it is exact, which the host, run
- * masked, does not report. */
+/* SDM 1, "Numeric Underflow Exception (#U)": unmasked, a tiny result raises even when it is exact, which the
+ * host, run masked, does not report. */
 static bool tiny_result(const struct stub_request *q, const union vreg *v)
 {
     bool arithmetic = q->map == STUB_MAP_0F &&
@@ -172,7 +174,8 @@ static bool tiny_result(const struct stub_request *q, const union vreg *v)
         return false;
     bool scalar = q->prefix == 0xf2 || q->prefix == 0xf3;
     bool wide = !narrowing && (q->prefix == 0x66 || q->prefix == 0xf2) && !(dot && q->opcode == 0x40);
-    if (q->opcode == 0xd0 || q->opcode == 0x7c || q->opcode == 0x7d) { /* F2 is packed single, 66 packed double */
+    if (q->opcode == 0xd0 || q->opcode == 0x7c ||
+        q->opcode == 0x7d) { /* F2 is packed single, 66 packed double */
         scalar = false;
         wide = q->prefix == 0x66;
     }
@@ -231,11 +234,13 @@ static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub 
 static bool plain_xmm(const struct stub_request *q)
 {
     bool reg = q->reg == STUB_XMM || q->reg == STUB_NOTHING, rm = q->rm == STUB_XMM || q->rm_memory;
-    return reg && rm && !q->xmm0_read && !q->xmm0_write && !q->index_read && !q->ecx_write && !q->flags_write &&
-           !q->mxcsr;
+    return reg && rm && !q->xmm0_read && !q->xmm0_write && !q->index_read && !q->ecx_write &&
+           !q->flags_write && !q->mxcsr;
 }
 
-/* -- Cache ------------------------------------------------------------------------------------------------------------ */
+/* -- Cache
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 struct stub_cache *stub_cache_new(struct error *e)
 {

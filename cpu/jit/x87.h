@@ -1,8 +1,10 @@
 /*
- * cpu/jit/x87.h -- host stubs for x87 arithmetic: one instruction on operands in memory, with the guest's control word.
+ * cpu/jit/x87.h -- host stubs for x87 arithmetic: one instruction on operands in memory, with the guest's
+ * control word.
  *
- * The stub loads the operands on an empty host stack, runs the instruction, and stores results and status. It uses
- * only non-waiting instructions after it, so an unmasked exception is reported in the status word and never trapped.
+ * The stub loads the operands on an empty host stack, runs the instruction, and stores results and status. It
+ * uses only non-waiting instructions after it, so an unmasked exception is reported in the status word and
+ * never trapped.
  */
 #ifndef CPU_JIT_X87_H
 #define CPU_JIT_X87_H
@@ -20,20 +22,21 @@ enum x87_form {
     X87_COMPARE,    /* status of op(a, b); nothing stored */
     X87_COMPARE_MEMORY,
     X87_COMPARE_FLAGS, /* RFLAGS of op(a, b): FCOMI */
-    X87_POP2,       /* a = op(ST(1) = b, ST(0) = a), one value left: FYL2X */
-    X87_PUSH2,      /* op(a) leaves two: b = ST(1), a = ST(0): FXTRACT */
+    X87_POP2,          /* a = op(ST(1) = b, ST(0) = a), one value left: FYL2X */
+    X87_PUSH2,         /* op(a) leaves two: b = ST(1), a = ST(0): FXTRACT */
 };
 
 struct x87_frame {
-    uint16_t fcw;   /* in */
-    uint16_t fsw;   /* out: as the host's FNSTSW right after the instruction */
+    uint16_t fcw; /* in */
+    uint16_t fsw; /* out: as the host's FNSTSW right after the instruction */
     uint32_t pad;
     uint64_t flags; /* out: X87_COMPARE_FLAGS */
 };
 
 typedef void x87_code(void *a, void *b, struct x87_frame *f);
 
-/* The stub for escape opcode D8H+op with the given ModRM (register forms: rm field ignored). NULL: cache full. */
+/* The stub for escape opcode D8H+op with the given ModRM (register forms: rm field ignored). NULL: cache
+ * full. */
 x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_form form);
 
 #endif

@@ -1,23 +1,23 @@
 /*
  * cpu/jit/x87_x86_64.c -- emits host stubs for x87 instructions.
  *
- * SDM 1, "Programming with the x87 FPU"; SDM 1, "x87 FPU Exception Synchronization" (waiting and non-waiting).
- * Called as code(a = RDI, b = RSI, frame = RDX).
+ * SDM 1, "Programming with the x87 FPU"; SDM 1, "x87 FPU Exception Synchronization" (waiting and
+ * non-waiting). Called as code(a = RDI, b = RSI, frame = RDX).
  */
 #include "cpu/jit/x87.h"
 
 #include <string.h>
 #include "cpu/jit/stub_internal.h"
 
-static const uint8_t load_a[] = {0xdb, 0x2f};        /* FLD m80 [RDI] */
-static const uint8_t load_b[] = {0xdb, 0x2e};        /* FLD m80 [RSI] */
-static const uint8_t store_a[] = {0xdb, 0x3f};       /* FSTP m80 [RDI] */
-static const uint8_t store_b[] = {0xdb, 0x3e};       /* FSTP m80 [RSI] */
-static const uint8_t drop[] = {0xdd, 0xd8};          /* FSTP ST(0) */
-static const uint8_t control[] = {0xd9, 0x2a};       /* FLDCW [RDX] */
-static const uint8_t status[] = {0xdd, 0x7a, 0x02};  /* FNSTSW [RDX+2] */
-static const uint8_t clear[] = {0xdb, 0xe2};         /* FNCLEX */
-static const uint8_t initialise[] = {0xdb, 0xe3};    /* FNINIT */
+static const uint8_t load_a[] = {0xdb, 0x2f};                        /* FLD m80 [RDI] */
+static const uint8_t load_b[] = {0xdb, 0x2e};                        /* FLD m80 [RSI] */
+static const uint8_t store_a[] = {0xdb, 0x3f};                       /* FSTP m80 [RDI] */
+static const uint8_t store_b[] = {0xdb, 0x3e};                       /* FSTP m80 [RSI] */
+static const uint8_t drop[] = {0xdd, 0xd8};                          /* FSTP ST(0) */
+static const uint8_t control[] = {0xd9, 0x2a};                       /* FLDCW [RDX] */
+static const uint8_t status[] = {0xdd, 0x7a, 0x02};                  /* FNSTSW [RDX+2] */
+static const uint8_t clear[] = {0xdb, 0xe2};                         /* FNCLEX */
+static const uint8_t initialise[] = {0xdb, 0xe3};                    /* FNINIT */
 static const uint8_t flags[] = {0x9c, 0x58, 0x48, 0x89, 0x42, 0x08}; /* PUSHFQ; POP RAX; MOV [RDX+8], RAX */
 static const uint8_t leave[] = {0xc3};
 
@@ -56,7 +56,11 @@ x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_fo
     PUT(status);
     PUT(clear);
     switch (form) {
-    case X87_UNARY: case X87_BINARY: case X87_MEMORY: case X87_LOAD: case X87_POP2:
+    case X87_UNARY:
+    case X87_BINARY:
+    case X87_MEMORY:
+    case X87_LOAD:
+    case X87_POP2:
         PUT(store_a);
         break;
     case X87_BINARY_ST1:

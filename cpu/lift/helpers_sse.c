@@ -1,8 +1,9 @@
 /*
  * cpu/lift/helpers_sse.c -- the few vector instructions that are ours on every host.
  *
- * RCPPS and RSQRTPS differ between processors (SDM 2B: relative error at most 1.5 * 2^-12). Ours: the exact quotient
- * cut to 12 bits of fraction, on every host. Denormal operands count as zero, results that would be denormal are zero.
+ * RCPPS and RSQRTPS differ between processors (SDM 2B: relative error at most 1.5 * 2^-12). Ours: the exact
+ * quotient cut to 12 bits of fraction, on every host. Denormal operands count as zero, results that would be
+ * denormal are zero.
  */
 #include <math.h>
 #include <string.h>

@@ -1,16 +1,17 @@
 /*
  * cpu/lift/lift_sse.c -- MMX and SSE to SSE4.2: moves as micro-ops, the rest as host instruction stubs.
  *
- * SDM 1, "Programming with Intel SSE..."; SDM 2D, "Exception Type" tables: 16-byte memory operands are aligned except
- * where the instruction says otherwise.
- * A mnemonic may exist for MMX and for XMM registers, so the checks of CR0 and CR4 stand here, by operand.
+ * SDM 1, "Programming with Intel SSE..."; SDM 2D, "Exception Type" tables: 16-byte memory operands are
+ * aligned except where the instruction says otherwise. A mnemonic may exist for MMX and for XMM registers, so
+ * the checks of CR0 and CR4 stand here, by operand.
  */
 #include <string.h>
 
 #include "cpu/jit/stub.h"
 #include "cpu/lift/rows.h"
 
-/* -- Operands ------------------------------------------------------------------------------------------------------ */
+/* -- Operands
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool is_xmm(const ZydisDecodedOperand *o)
 {
@@ -24,13 +25,13 @@ static bool is_mmx(const ZydisDecodedOperand *o)
 
 static unsigned vector_number(const ZydisDecodedOperand *o)
 {
-    return is_xmm(o) ? (unsigned)(o->reg.value - ZYDIS_REGISTER_XMM0)
+    return is_xmm(o)   ? (unsigned)(o->reg.value - ZYDIS_REGISTER_XMM0)
            : is_mmx(o) ? (unsigned)(o->reg.value - ZYDIS_REGISTER_MM0)
                        : lift_gpr(o->reg.value, NULL);
 }
 
-/* SDM 3A, "Providing Operating System Support for Executing SSE Extensions" and the table of MMX exceptions. True when
- * the instruction cannot run: the exception is lifted. */
+/* SDM 3A, "Providing Operating System Support for Executing SSE Extensions" and the table of MMX exceptions.
+ * True when the instruction cannot run: the exception is lifted. */
 static bool refused(struct lift *l)
 {
     bool xmm = false, mmx = false;
@@ -52,7 +53,8 @@ static bool refused(struct lift *l)
 /* Loads the memory operand into VREG_T0. */
 static void load_vector(struct lift *l, const ZydisDecodedOperand *o, unsigned v, bool aligned)
 {
-    struct uop *u = ir_emit(l->ir, o->size >= 128 ? UOP_VLOAD16 : UOP_VLOAD, o->size >= 128 ? 0 : lift_size(o));
+    struct uop *u =
+        ir_emit(l->ir, o->size >= 128 ? UOP_VLOAD16 : UOP_VLOAD, o->size >= 128 ? 0 : lift_size(o));
     lift_mem(l, u, o);
     u->d = (uint8_t)v;
     u->imm = aligned && o->size >= 128;
@@ -60,13 +62,16 @@ static void load_vector(struct lift *l, const ZydisDecodedOperand *o, unsigned v
 
 static void store_vector(struct lift *l, const ZydisDecodedOperand *o, unsigned v, bool aligned)
 {
-    struct uop *u = ir_emit(l->ir, o->size >= 128 ? UOP_VSTORE16 : UOP_VSTORE, o->size >= 128 ? 0 : lift_size(o));
+    struct uop *u =
+        ir_emit(l->ir, o->size >= 128 ? UOP_VSTORE16 : UOP_VSTORE, o->size >= 128 ? 0 : lift_size(o));
     lift_mem(l, u, o);
     u->d = (uint8_t)v;
     u->imm = aligned && o->size >= 128;
 }
 
-/* -- Stubs ------------------------------------------------------------------------------------------------------------ */
+/* -- Stubs
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static uint8_t class_of(const ZydisDecodedOperand *o)
 {
@@ -75,7 +80,8 @@ static uint8_t class_of(const ZydisDecodedOperand *o)
 
 static void request_operand(struct stub_request *q, const ZydisDecodedOperand *o)
 {
-    bool read = o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ), write = o->actions & (ZYDIS_OPERAND_ACTION_MASK_WRITE);
+    bool read = o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ),
+         write = o->actions & (ZYDIS_OPERAND_ACTION_MASK_WRITE);
     if (o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) {
         q->reg = class_of(o);
         /* Partial writes keep the rest of the register. */
@@ -145,7 +151,8 @@ static bool lift_stub(struct lift *l, bool mxcsr, bool aligned)
         return false;
     }
     bool mmx = q.reg == STUB_MMX || q.rm == STUB_MMX;
-    if (memory && mmx) /* a pending #MF comes before the operand's faults, and these before TOP and tags change */
+    if (memory &&
+        mmx) /* a pending #MF comes before the operand's faults, and these before TOP and tags change */
         lift_helper(l, HELPER_fwait, 0);
     if (memory && (memory->actions & ZYDIS_OPERAND_ACTION_MASK_READ)) {
         load_vector(l, memory, VREG_T0, aligned);
@@ -184,7 +191,9 @@ void lift_sse_unaligned(struct lift *l)
         lift_stub(l, false, false);
 }
 
-/* -- Moves -------------------------------------------------------------------------------------------------------------- */
+/* -- Moves
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void move16(struct lift *l, bool aligned)
 {
@@ -224,7 +233,8 @@ void lift_sse_mov_scalar(struct lift *l)
         lift_stub(l, false, false);
 }
 
-/* -- What is ours on every host -------------------------------------------------------------------------------------------- */
+/* -- What is ours on every host
+ * -------------------------------------------------------------------------------------------- */
 
 /* RCPPS, RCPSS, RSQRTPS, RSQRTSS: helper sse_approximate; aux2 bit 0 scalar, bit 1 reciprocal square root. */
 void lift_sse_approximate(struct lift *l)

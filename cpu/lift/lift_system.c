@@ -1,16 +1,17 @@
 /*
- * cpu/lift/lift_system.c -- system instructions: calls to the helpers of cpu/, after the checks that the block's key
- * decides.
+ * cpu/lift/lift_system.c -- system instructions: calls to the helpers of cpu/, after the checks that the
+ * block's key decides.
  *
- * SDM 2, the pages of the instructions; SDM 3C, "Relative Priority of Faults and VM Exits": faults that privilege,
- * mode and UMIP cause come before the intercept, so rows whose checks are here emit their GUARD themselves.
- * Everything that changes mode, RIP, interruptibility or the key ends its block (H_END in helper.def).
+ * SDM 2, the pages of the instructions; SDM 3C, "Relative Priority of Faults and VM Exits": faults that
+ * privilege, mode and UMIP cause come before the intercept, so rows whose checks are here emit their GUARD
+ * themselves. Everything that changes mode, RIP, interruptibility or the key ends its block (H_END in
+ * helper.def).
  */
 #include "cpu/lift/lift_system.h"
 
 #include "cpu/lift/rows.h"
 
-/* -- Small things -------------------------------------------------------------------------------------------------- */
+/* -- Small things ------------------------------------------------------------------------------------ */
 
 static void guard(struct lift *l, enum vmx_guard_id id)
 {
@@ -60,7 +61,7 @@ static bool is_segment(const ZydisDecodedOperand *o)
     return operand_is_reg(o) && o->reg.value >= ZYDIS_REGISTER_ES && o->reg.value <= ZYDIS_REGISTER_GS;
 }
 
-/* -- Segment registers ------------------------------------------------------------------------------------------------ */
+/* -- Segment registers ------------------------------------------------------------------------------- */
 
 static void load_segment(struct lift *l, unsigned seg, unsigned reg)
 {
@@ -134,7 +135,7 @@ void lift_load_far_pointer(struct lift *l)
             u->aux2 = rows[i].seg;
 }
 
-/* -- Descriptors -------------------------------------------------------------------------------------------------------- */
+/* -- Descriptors ------------------------------------------------------------------------------------- */
 
 static struct uop *look(struct lift *l, enum helper_id id, const ZydisDecodedOperand *selector)
 {
@@ -239,7 +240,7 @@ void lift_sidt(struct lift *l)
     store_table(l, 1);
 }
 
-/* -- Control and debug registers --------------------------------------------------------------------------------------------- */
+/* -- Control and debug registers --------------------------------------------------------------------- */
 
 void lift_smsw(struct lift *l)
 {
@@ -310,7 +311,7 @@ void lift_xsetbv(struct lift *l)
     call(l, HELPER_xsetbv);
 }
 
-/* -- Flags ---------------------------------------------------------------------------------------------------------------------- */
+/* -- Flags ------------------------------------------------------------------------------------------- */
 
 void lift_pushf(struct lift *l)
 {
@@ -355,7 +356,7 @@ void lift_stac(struct lift *l)
     set_ac(l, 1);
 }
 
-/* -- Far transfers, interrupts, system calls --------------------------------------------------------------------------------------- */
+/* -- Far transfers, interrupts, system calls --------------------------------------------------------- */
 
 static void far_transfer(struct lift *l, enum helper_id id)
 {
@@ -390,7 +391,9 @@ void lift_far_ret(struct lift *l)
 
 void lift_iret(struct lift *l)
 {
-    unsigned size = l->zi.mnemonic == ZYDIS_MNEMONIC_IRETQ ? 3 : l->zi.mnemonic == ZYDIS_MNEMONIC_IRETD ? 2 : 1;
+    unsigned size = l->zi.mnemonic == ZYDIS_MNEMONIC_IRETQ   ? 3
+                    : l->zi.mnemonic == ZYDIS_MNEMONIC_IRETD ? 2
+                                                             : 1;
     lift_helper(l, HELPER_iret, size);
 }
 
@@ -444,9 +447,10 @@ void lift_sysexit(struct lift *l)
         lift_helper(l, HELPER_sysexit, wide(l) ? 3 : 2);
 }
 
-/* -- Ports ---------------------------------------------------------------------------------------------------------------------------- */
+/* -- Ports ------------------------------------------------------------------------------------------- */
 
-static void port(struct lift *l, enum helper_id id, const ZydisDecodedOperand *where, const ZydisDecodedOperand *data)
+static void port(struct lift *l, enum helper_id id, const ZydisDecodedOperand *where,
+                 const ZydisDecodedOperand *data)
 {
     struct uop *u = lift_helper(l, id, lift_size(data));
     if (operand_is_imm(where)) {
@@ -488,7 +492,7 @@ void lift_outs(struct lift *l)
     port_string(l, HELPER_outs, lift_am_segment(l, SEG_DS));
 }
 
-/* -- CPUID, MSRs, time, random numbers ---------------------------------------------------------------------------------------------------- */
+/* -- CPUID, MSRs, time, random numbers --------------------------------------------------------------- */
 
 void lift_cpuid(struct lift *l)
 {
@@ -541,7 +545,7 @@ void lift_random(struct lift *l)
     u->d = (uint8_t)lift_gpr(l->op[0].reg.value, NULL);
 }
 
-/* -- Waiting, caches, translations -------------------------------------------------------------------------------------------------------------- */
+/* -- Waiting, caches, translations ------------------------------------------------------------------- */
 
 void lift_hlt(struct lift *l)
 {

@@ -1,7 +1,8 @@
 /*
  * cpu/lift/lift_x87.c -- x87 instructions: one helper call each, with the address of a memory operand.
  *
- * The helper knows the instruction by its two opcode bytes (aux2 = escape opcode - D8H in bits 10:8, ModRM in 7:0).
+ * The helper knows the instruction by its two opcode bytes (aux2 = escape opcode - D8H in bits 10:8, ModRM in
+ * 7:0).
  */
 #include "cpu/lift/rows.h"
 

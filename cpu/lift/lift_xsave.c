@@ -16,10 +16,10 @@ static void memory_helper(struct lift *l, enum helper_id id, int64_t imm)
     u->imm = imm;
 }
 
-#define XSAVE_LIFT(name, helper, imm)                                                                                  \
-    void lift_##name(struct lift *l)                                                                                   \
-    {                                                                                                                  \
-        memory_helper(l, HELPER_##helper, imm);                                                                        \
+#define XSAVE_LIFT(name, helper, imm)                                                                        \
+    void lift_##name(struct lift *l)                                                                         \
+    {                                                                                                        \
+        memory_helper(l, HELPER_##helper, imm);                                                              \
     }
 XSAVE_LIFT(fxsave, fxsave, 0)
 XSAVE_LIFT(fxrstor, fxrstor, 0)

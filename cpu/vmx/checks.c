@@ -3,9 +3,9 @@
  *
  * SDM 3C, "VM Entries" (edition: docs/sdm-edition.md).
  * Reads:  a VMCS, struct cpu, guest memory.   Writes: nothing.
- * Two forms of the same rows: three straight-line functions that find the first failure of a group, and a
- * table of predicates for explanations and tests. Watch:  vmx_explain()                       Tests:
- * tests/unit/test_vmx_checks.c
+ * Two forms of the same rows: straight-line functions that find the first failure of a group, and a table of
+ * predicates for explanations and tests.
+ * Watch:  vmx_explain()                       Tests: tests/unit/test_vmx_checks.c
  */
 #include "cpu/vmx/internal.h"
 
@@ -216,22 +216,48 @@ enum row_number {
 #undef CHECK
 };
 
-#define IN_CONTROL(group) ((group) == CHECK_CONTROL)
-#define IN_HOST(group)    ((group) == CHECK_HOST)
-#define IN_GUEST(group)   ((group) >= CHECK_GUEST)
+/* Which function a row belongs to, by its section. */
+enum part {
+    SECTION_EXECUTION_PART,
+    SECTION_EXIT_PART,
+    SECTION_ENTRY_PART,
+    SECTION_HOST_CR_PART,
+    SECTION_HOST_SEGMENT_PART,
+    SECTION_ADDRESS_SPACE_PART,
+    SECTION_GUEST_CR_PART,
+    SECTION_GUEST_SEGMENT_PART,
+    SECTION_GUEST_TABLES_PART,
+    SECTION_GUEST_RIP_PART,
+    SECTION_GUEST_OTHER_PART,
+    SECTION_GUEST_PDPTE_PART,
+};
 
-/* One straight line of tests for the rows of one group; the group is a constant, so other rows vanish. */
+/*
+ * One straight line of tests for the rows of some groups and parts, in the order of the table; both are constants,
+ * so other rows vanish.
+ */
 #define FIRST_FAILURE(function)                                                                              \
     int function(struct cpu *cpu, const struct vmcs *v)                                                      \
     {                                                                                                        \
         const uint32_t pin = v->pin, proc = v->proc, proc2 = vmx_proc2(v);                                   \
         const uint32_t exitc = v->exit_controls, entryc = v->entry_controls;                                 \
-        (void)pin, (void)proc, (void)proc2, (void)exitc, (void)entryc;
+        (void)cpu, (void)pin, (void)proc, (void)proc2, (void)exitc, (void)entryc;
+
+#define ROW_TEST(in, name, when, must)                                                       \
+    if ((in) && (when) && unlikely(!(must)))                                                                 \
+        return ROW_##name;
 
 FIRST_FAILURE(vmx_check_controls)
 #define CHECK(name, group, section, inputs, when, must, sentence)                                            \
-    if (IN_CONTROL(CHECK_##group) && (when) && unlikely(!(must)))                                            \
-        return ROW_##name;
+    ROW_TEST(CHECK_##group == CHECK_CONTROL, name, when, must)
+#include "cpu/vmx/entry_checks.def"
+#undef CHECK
+return -1;
+}
+
+FIRST_FAILURE(vmx_check_entry_controls)
+#define CHECK(name, group, section, inputs, when, must, sentence)                                            \
+    ROW_TEST(CHECK_##group == CHECK_CONTROL && section##_PART == SECTION_ENTRY_PART, name, when, must)
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
 return -1;
@@ -239,20 +265,47 @@ return -1;
 
 FIRST_FAILURE(vmx_check_host)
 #define CHECK(name, group, section, inputs, when, must, sentence)                                            \
-    if (IN_HOST(CHECK_##group) && (when) && unlikely(!(must)))                                               \
-        return ROW_##name;
+    ROW_TEST(CHECK_##group == CHECK_HOST, name, when, must)
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
 return -1;
 }
 
-FIRST_FAILURE(vmx_check_guest)
+#define IN_REGISTERS(part) ((part) == SECTION_GUEST_CR_PART || (part) == SECTION_GUEST_TABLES_PART)
+#define IN_SEGMENTS(part)  ((part) == SECTION_GUEST_SEGMENT_PART)
+
+FIRST_FAILURE(vmx_check_guest_registers)
 #define CHECK(name, group, section, inputs, when, must, sentence)                                            \
-    if (IN_GUEST(CHECK_##group) && (when) && unlikely(!(must)))                                              \
-        return ROW_##name;
+    ROW_TEST(CHECK_##group >= CHECK_GUEST && IN_REGISTERS(section##_PART), name, when, must)
 #include "cpu/vmx/entry_checks.def"
 #undef CHECK
 return -1;
+}
+
+FIRST_FAILURE(vmx_check_guest_segments)
+#define CHECK(name, group, section, inputs, when, must, sentence)                                            \
+    ROW_TEST(CHECK_##group >= CHECK_GUEST && IN_SEGMENTS(section##_PART), name, when, must)
+#include "cpu/vmx/entry_checks.def"
+#undef CHECK
+return -1;
+}
+
+FIRST_FAILURE(vmx_check_guest_rest)
+#define CHECK(name, group, section, inputs, when, must, sentence)                                            \
+    ROW_TEST(CHECK_##group >= CHECK_GUEST && !IN_REGISTERS(section##_PART) && !IN_SEGMENTS(section##_PART),  \
+             name, when, must)
+#include "cpu/vmx/entry_checks.def"
+#undef CHECK
+return -1;
+}
+
+/* Registers and segments fail alike (group GUEST), so taking descriptor tables before segments does not show. */
+int vmx_check_guest(struct cpu *cpu, const struct vmcs *v)
+{
+    int row = vmx_check_guest_registers(cpu, v);
+    if (row < 0)
+        row = vmx_check_guest_segments(cpu, v);
+    return row < 0 ? vmx_check_guest_rest(cpu, v) : row;
 }
 
 /* -- Row by row

@@ -4,11 +4,13 @@
  * SDM 3C, "VM Entries" (edition: docs/sdm-edition.md).
  * Reads:  current VMCS, capability MSRs.   Writes: struct cpu, exit-information fields.
  * Order:  control and host checks fail the instruction; guest checks and MSR loading end in a VM exit.
- * Skips:  controls and host state are not checked again while no such field was written since they last
- * passed, in the same processor mode; rows that read memory and an event to inject are always checked, and so
- * is guest state. Not here: the checks (entry_checks.def), exits (exit.c). Watch:  --trace 'vmx_entry_*'
- * Tests: tests/unit/test_vmx_entry.c, test_vmx_checks.c
+ * Skips:  a group of checks is not made again while nothing that it reads was written since it last passed: by
+ *         VMWRITE, or by the saving of guest state at a VM exit (enum DIRTY_* in vmcs.h). Rows that read memory, the
+ *         event to inject, RIP, RFLAGS and non-register state are always checked.
+ * Not here: the checks (entry_checks.def), exits (exit.c).
+ * Watch:  --trace 'vmx_entry'                 Tests: tests/unit/test_vmx_entry.c, test_vmx_checks.c
  */
+#include "base/trace.h"
 #include "cpu/vmx/internal.h"
 
 /* -- Checks
@@ -24,32 +26,45 @@ static void log_failure(struct cpu *cpu, int row)
 static unsigned check_controls_and_host(struct cpu *cpu, struct vmcs *v)
 {
     uint8_t mode = (uint8_t)(1 | (cpu_long_mode(cpu) ? 2 : 0));
-    int row;
-    if (v->dirty & DIRTY_CONTROL || v->checked_mode != mode || v->entry_interruption_info & INFO_VALID)
-        row = vmx_check_controls(cpu, v);
-    else
-        row = vmx_check_memory(cpu, v);
-    if (row >= 0) {
+    bool all = v->dirty & DIRTY_CONTROL || v->checked_mode != mode;
+    int row = all ? vmx_check_controls(cpu, v) : vmx_check_memory(cpu, v);
+    if (!all && row < 0 && v->entry_interruption_info & INFO_VALID)
+        row = vmx_check_entry_controls(cpu, v);
+    if (unlikely(row >= 0)) {
         log_failure(cpu, row);
         return VMERR_ENTRY_CONTROLS;
     }
-    if (v->dirty & (DIRTY_CONTROL | DIRTY_HOST) || v->checked_mode != mode) {
+    if (all || v->dirty & DIRTY_HOST) {
         row = vmx_check_host(cpu, v);
         if (row >= 0) {
             log_failure(cpu, row);
             return VMERR_ENTRY_HOST;
         }
+        v->dirty &= (uint8_t) ~(DIRTY_CONTROL | DIRTY_HOST);
+        v->checked_mode = mode;
+        v->prepared = false;
     }
-    v->dirty &= (uint8_t) ~(DIRTY_CONTROL | DIRTY_HOST);
-    v->checked_mode = mode;
+    if (unlikely(!v->prepared))
+        vmx_prepare(v);
     return 0;
 }
 
+/* In virtual-8086 mode the rows of segments are other ones: what passed before says nothing about them, nor they
+ * about later. */
 static void check_guest(struct cpu *cpu, struct vmcs *v)
 {
-    int row = vmx_check_guest(cpu, v);
+    bool v86 = v->guest_rflags & FLAG_VM;
+    int row = -1;
+    if (v->dirty & DIRTY_GUEST_REGISTERS)
+        row = vmx_check_guest_registers(cpu, v);
+    if (row < 0 && (v86 || v->dirty & DIRTY_GUEST_SEGMENTS))
+        row = vmx_check_guest_segments(cpu, v);
     if (row < 0)
+        row = vmx_check_guest_rest(cpu, v);
+    if (likely(row < 0)) {
+        v->dirty &= (uint8_t)(v86 ? ~DIRTY_GUEST_REGISTERS : ~DIRTY_GUEST);
         return;
+    }
     log_failure(cpu, row);
     static const uint8_t qualification[] = {
         [CHECK_GUEST] = 0, [CHECK_GUEST_PDPTE] = 2, [CHECK_GUEST_NMI] = 3, [CHECK_GUEST_LINK] = 4};
@@ -90,18 +105,9 @@ static void load_registers(struct cpu *cpu, const struct vmcs *v)
 
 static void load_segments(struct cpu *cpu, const struct vmcs *v)
 {
-#define LOAD(reg, SEG)                                                                                       \
-    cpu->seg[SEG].selector = v->guest_##reg##_selector, cpu->seg[SEG].base = v->guest_##reg##_base,          \
-    cpu->seg[SEG].limit = v->guest_##reg##_limit, cpu->seg[SEG].ar = v->guest_##reg##_ar & 0x1f0ffu
-    LOAD(es, SEG_ES);
-    LOAD(cs, SEG_CS);
-    LOAD(ss, SEG_SS);
-    LOAD(ds, SEG_DS);
-    LOAD(fs, SEG_FS);
-    LOAD(gs, SEG_GS);
-    LOAD(ldtr, SEG_LDTR);
-    LOAD(tr, SEG_TR);
-#undef LOAD
+    memcpy(cpu->seg, v->guest_segments, sizeof(cpu->seg));
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        cpu->seg[i].ar &= 0x1f0ffu; /* an unusable register may have had any bits */
     cpu->seg[SEG_CS].ar &= ~AR_UNUSABLE;
     cpu->gdtr = (struct table_register){v->guest_gdtr_base, (uint16_t)v->guest_gdtr_limit};
     cpu->idtr = (struct table_register){v->guest_idtr_base, (uint16_t)v->guest_idtr_limit};
@@ -185,6 +191,38 @@ static uint64_t guards(const struct vmcs *v)
     return g;
 }
 
+/* SDM 3C, "Loading Host Segment and Descriptor-Table Registers" */
+static void prepare_host_segments(struct vmcs *v)
+{
+    bool wide = v->exit_controls & EXITCTL_HOST_ADDRESS_SPACE_SIZE;
+    uint32_t code = 11 | AR_S | AR_P | AR_G | (wide ? AR_L : AR_DB);
+    uint32_t data = 3 | AR_S | AR_P | AR_G | AR_DB;
+    struct segment *s = v->host_segments;
+    memset(s, 0, sizeof(v->host_segments));
+    s[SEG_CS] = (struct segment){.selector = v->host_cs_selector, .limit = ~0u, .ar = code};
+#define DATA(SEG, reg, b)                                                                                    \
+    s[SEG] = (struct segment){.selector = v->host_##reg##_selector,                                          \
+                              .base = b,                                                                     \
+                              .limit = ~0u,                                                                  \
+                              .ar = data | (v->host_##reg##_selector ? 0 : AR_UNUSABLE)}
+    DATA(SEG_SS, ss, 0);
+    DATA(SEG_DS, ds, 0);
+    DATA(SEG_ES, es, 0);
+    DATA(SEG_FS, fs, v->host_fs_base);
+    DATA(SEG_GS, gs, v->host_gs_base);
+#undef DATA
+    s[SEG_TR] = (struct segment){
+        .selector = v->host_tr_selector, .base = v->host_tr_base, .limit = 0x67, .ar = 11 | AR_P};
+    s[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
+}
+
+void vmx_prepare(struct vmcs *v)
+{
+    v->guards = guards(v);
+    prepare_host_segments(v);
+    v->prepared = true;
+}
+
 void vmx_update_attention(struct cpu *cpu)
 {
     const struct vmx *x = cpu->vmx;
@@ -207,7 +245,9 @@ void vmx_derive(struct cpu *cpu)
     cpu->tsc_offset = 0;
     if (!cpu->vmx_non_root)
         return;
-    cpu->vmx_guards = guards(v);
+    if (!v->prepared)
+        vmx_prepare(v);
+    cpu->vmx_guards = v->guards;
     if (v->proc & PROC_USE_TSC_OFFSETTING)
         cpu->tsc_offset = (int64_t)v->tsc_offset;
     if (vmx_proc2(v) & PROC2_ENABLE_PML) {
@@ -263,6 +303,11 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
     cpu->activity = ACTIVITY_ACTIVE;
     cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->vmx->injecting = true;
+    if (cpu->vmx->mtf_wait) {
+        /* The delivery stands for the instruction that MTF would let run. */
+        cpu->vmx->mtf_wait = false;
+        cpu->vmx->mtf_now = true;
+    }
     cpu_raise_event(cpu, &ev);
 }
 
@@ -301,18 +346,23 @@ unsigned vmx_enter(struct cpu *cpu)
         x->linked = vmx_cache_get(cpu, v->link_pointer);
     }
     cpu->vmx_non_root = true;
+    cpu->insns_non_root -= cpu->clock->now; /* the exit adds its own tick */
     vmx_timer_start(cpu);
-    cpu->attention |= ATTN_LEAVE;
     if (cpu->shadow_sti || cpu->shadow_mov_ss)
         cpu->attention |= ATTN_SHADOW;
     if (cpu->pending_db)
         cpu->attention |= ATTN_DEBUG;
     if (cpu->nmi_pending)
         cpu->attention |= ATTN_NMI;
+    if (cpu->init_pending)
+        cpu->attention |= ATTN_INIT; /* blocked in VMX root operation only */
+    if (cpu->activity != ACTIVITY_ACTIVE)
+        cpu->attention |= ATTN_LEAVE; /* event_poll() puts the processor to sleep */
     vmx_apicv_entered(cpu);
     vmx_derive(cpu);
     cpu_mode_changed(cpu);
     cpu_events_changed(cpu);
+    trace_vmx_entry(cpu->trace, cpu->rip, v->vpid);
     inject(cpu, v);
     cpu_resume(cpu);
 }

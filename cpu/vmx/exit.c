@@ -7,20 +7,42 @@
  * Not here: whether to exit (intercept.c, apicv.c, timer.c), instruction information (insn_info.c).
  * Watch:  --trace 'vmx_exit'                               Tests: tests/unit/test_vmx_entry.c
  */
+#include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/vmx/internal.h"
 
-enum { ABORT_SAVE_MSR = 1, ABORT_HOST_PDPTE = 2, ABORT_LOAD_MSR = 4 };
+enum { ABORT_SAVE_MSR = 1, ABORT_HOST_PDPTE = 2, ABORT_LOAD_MSR = 4, ABORT_HOST_ADDRESS_SPACE = 6 };
+
+/* What exists in non-root operation only. */
+static void leave_non_root(struct cpu *cpu)
+{
+    struct vmx *x = cpu->vmx;
+    cpu->vmx_non_root = false;
+    cpu->vmx_guards = 0;
+    cpu->tsc_offset = 0;
+    cpu->mmu.pml.enabled = false;
+    cpu->mmu.pml.index = NULL;
+    x->linked = NULL;
+    x->linked_address = VMX_NO_VMCS;
+    vmx_timer_stop(cpu);
+    x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
+    x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
+    cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF | ATTN_SHADOW | ATTN_DEBUG);
+}
 
 /* SDM 3C, "VMX Aborts": the indicator is written to the VMCS region and the processor shuts down. */
 static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
 {
     phys_store(cpu->phys, cpu->vmx->current + VMCS_REGION_ABORT, 4, indicator);
     log_error(cpu->log, "cpu%u: VMX abort %u: the processor shuts down", cpu->id, indicator);
+    if (cpu->vmx_non_root) {
+        cpu->insns_non_root += cpu->clock->now;
+        leave_non_root(cpu);
+    }
     cpu->vmx_on = false;
     cpu->activity = ACTIVITY_SHUTDOWN;
     cpu->stops |= 1;
-    cpu->attention |= ATTN_LEAVE;
+    cpu->attention |= ATTN_STOP | ATTN_LEAVE;
     cpu_mode_changed(cpu);
     cpu_resume(cpu);
 }
@@ -28,45 +50,51 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
 /* -- Saving
  * ----------------------------------------------------------------------------------------------------- */
 
-static void save_segments(const struct cpu *cpu, struct vmcs *v)
+/* Saving notes what differs from what was there, so that the checks of the next entry know what to look at. */
+static void save_segments(struct cpu *cpu, struct vmcs *v)
 {
-#define SAVE(reg, SEG)                                                                                       \
-    v->guest_##reg##_selector = cpu->seg[SEG].selector, v->guest_##reg##_base = cpu->seg[SEG].base,          \
-    v->guest_##reg##_limit = cpu->seg[SEG].limit, v->guest_##reg##_ar = cpu->seg[SEG].ar
-    SAVE(es, SEG_ES);
-    SAVE(cs, SEG_CS);
-    SAVE(ss, SEG_SS);
-    SAVE(ds, SEG_DS);
-    SAVE(fs, SEG_FS);
-    SAVE(gs, SEG_GS);
-    SAVE(ldtr, SEG_LDTR);
-    SAVE(tr, SEG_TR);
-#undef SAVE
     /* The saved SS.DPL is the CPL even if SS is unusable or was loaded in real-address mode. */
-    v->guest_ss_ar = (v->guest_ss_ar & ~(3u << 5)) | (uint32_t)cpu->cpl << 5;
-    v->guest_gdtr_base = cpu->gdtr.base;
-    v->guest_gdtr_limit = cpu->gdtr.limit;
-    v->guest_idtr_base = cpu->idtr.base;
-    v->guest_idtr_limit = cpu->idtr.limit;
+    cpu->seg[SEG_SS].ar = (cpu->seg[SEG_SS].ar & ~(3u << 5)) | (uint32_t)cpu->cpl << 5;
+    uint64_t changed = 0;
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        const struct segment *s = &cpu->seg[i], *old = &v->guest_segments[i];
+        changed |= (s->base ^ old->base) | (s->limit ^ old->limit) | (s->ar ^ old->ar) |
+                   (uint64_t)(s->selector ^ old->selector);
+    }
+    if (changed) {
+        memcpy(v->guest_segments, cpu->seg, sizeof(v->guest_segments));
+        v->dirty |= DIRTY_GUEST_SEGMENTS;
+    }
 }
 
 /* SDM 3C, "Saving Control Registers, Debug Registers, and MSRs" */
 static void save_registers(struct cpu *cpu, struct vmcs *v)
 {
+    uint64_t changed = 0;
+    if (v->guest_cr0 != cpu->cr0)
+        v->dirty |= DIRTY_GUEST;
     v->guest_cr0 = cpu->cr0;
-    v->guest_cr3 = cpu->cr3;
-    v->guest_cr4 = cpu->cr4;
-    v->guest_sysenter_cs = (uint32_t)cpu->msr.sysenter_cs;
-    v->guest_sysenter_esp = cpu->msr.sysenter_esp;
-    v->guest_sysenter_eip = cpu->msr.sysenter_eip;
+#define SAVE(member, value) changed |= v->member ^ (value), v->member = (value)
+    SAVE(guest_cr3, cpu->cr3);
+    SAVE(guest_cr4, cpu->cr4);
+    SAVE(guest_sysenter_cs, (uint32_t)cpu->msr.sysenter_cs);
+    SAVE(guest_sysenter_esp, cpu->msr.sysenter_esp);
+    SAVE(guest_sysenter_eip, cpu->msr.sysenter_eip);
+    SAVE(guest_gdtr_base, cpu->gdtr.base);
+    SAVE(guest_gdtr_limit, cpu->gdtr.limit);
+    SAVE(guest_idtr_base, cpu->idtr.base);
+    SAVE(guest_idtr_limit, cpu->idtr.limit);
     if (v->exit_controls & EXITCTL_SAVE_DEBUG_CONTROLS) {
-        v->guest_dr7 = cpu->dr[7];
-        v->guest_debugctl = cpu->msr.debugctl;
+        SAVE(guest_dr7, cpu->dr[7]);
+        SAVE(guest_debugctl, cpu->msr.debugctl);
     }
     if (v->exit_controls & EXITCTL_SAVE_PAT)
-        v->guest_pat = cpu->msr.pat;
+        SAVE(guest_pat, cpu->msr.pat);
     if (v->exit_controls & EXITCTL_SAVE_EFER)
-        v->guest_efer = cpu->efer;
+        SAVE(guest_efer, cpu->efer);
+#undef SAVE
+    if (changed)
+        v->dirty |= DIRTY_GUEST_REGISTERS;
     uint32_t ia32e = cpu->efer & EFER_LMA ? ENTRYCTL_IA32E_MODE_GUEST : 0;
     if ((v->entry_controls & ENTRYCTL_IA32E_MODE_GUEST) != ia32e) {
         v->entry_controls ^= ENTRYCTL_IA32E_MODE_GUEST;
@@ -141,32 +169,6 @@ uint32_t vmx_msr_store(struct cpu *cpu, gpa_t list, uint32_t count)
 /* -- Host state
  * ---------------------------------------------------------------------------------------------------- */
 
-/* SDM 3C, "Loading Host Segment and Descriptor-Table Registers" */
-static void load_host_segments(struct cpu *cpu, const struct vmcs *v)
-{
-    bool wide = v->exit_controls & EXITCTL_HOST_ADDRESS_SPACE_SIZE;
-    uint32_t code = 11 | AR_S | AR_P | AR_G | (wide ? AR_L : AR_DB);
-    uint32_t data = 3 | AR_S | AR_P | AR_G | AR_DB;
-    cpu->seg[SEG_CS] = (struct segment){.selector = v->host_cs_selector, .limit = ~0u, .ar = code};
-#define DATA(SEG, reg, b)                                                                                    \
-    cpu->seg[SEG] = (struct segment){.selector = v->host_##reg##_selector,                                   \
-                                     .base = b,                                                              \
-                                     .limit = ~0u,                                                           \
-                                     .ar = data | (v->host_##reg##_selector ? 0 : AR_UNUSABLE)}
-    DATA(SEG_SS, ss, 0);
-    DATA(SEG_DS, ds, 0);
-    DATA(SEG_ES, es, 0);
-    DATA(SEG_FS, fs, v->host_fs_base);
-    DATA(SEG_GS, gs, v->host_gs_base);
-#undef DATA
-    cpu->seg[SEG_TR] = (struct segment){
-        .selector = v->host_tr_selector, .base = v->host_tr_base, .limit = 0x67, .ar = 11 | AR_P};
-    cpu->seg[SEG_LDTR] = (struct segment){.ar = AR_UNUSABLE};
-    cpu->gdtr = (struct table_register){v->host_gdtr_base, 0xffff};
-    cpu->idtr = (struct table_register){v->host_idtr_base, 0xffff};
-    cpu->cpl = 0;
-}
-
 /* SDM 3C, "Loading Host Control Registers, Debug Registers, MSRs" */
 static void load_host_registers(struct cpu *cpu, const struct vmcs *v)
 {
@@ -191,11 +193,15 @@ static void load_host_registers(struct cpu *cpu, const struct vmcs *v)
         cpu->efer |= EFER_LMA | EFER_LME;
 }
 
-static void load_host(struct cpu *cpu, const struct vmcs *v)
+static void load_host(struct cpu *cpu, struct vmcs *v)
 {
-    struct vmx *x = cpu->vmx;
+    if (unlikely(!v->prepared))
+        vmx_prepare(v);
     load_host_registers(cpu, v);
-    load_host_segments(cpu, v);
+    memcpy(cpu->seg, v->host_segments, sizeof(cpu->seg));
+    cpu->gdtr = (struct table_register){v->host_gdtr_base, 0xffff};
+    cpu->idtr = (struct table_register){v->host_idtr_base, 0xffff};
+    cpu->cpl = 0;
     cpu->rip = cpu->next_rip = v->host_rip;
     cpu->r[REG_RSP] = v->host_rsp;
     cpu_set_rflags(cpu, FLAG_1);
@@ -204,17 +210,9 @@ static void load_host(struct cpu *cpu, const struct vmcs *v)
     cpu->pending_db = 0;
     cpu->event.valid = cpu->delivering.valid = false;
 
-    cpu->vmx_non_root = false;
-    cpu->vmx_guards = 0;
-    cpu->tsc_offset = 0;
-    cpu->mmu.pml.enabled = false;
-    cpu->mmu.pml.index = NULL;
-    x->linked = NULL;
-    x->linked_address = VMX_NO_VMCS;
-    vmx_timer_stop(cpu);
-    x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
-    x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
-    cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF | ATTN_SHADOW | ATTN_DEBUG);
+    if (cpu->vmx_non_root)
+        cpu->insns_non_root += cpu->clock->now;
+    leave_non_root(cpu);
     /* Interrupts that the guest's state held back are looked at again. */
     if (cpu->nmi_pending)
         cpu->attention |= ATTN_NMI;
@@ -290,13 +288,15 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
     if (e->rf == RF_SET || fault_event)
         v->guest_rflags |= FLAG_RF;
     save_rest(cpu, v);
-    v->dirty |= DIRTY_GUEST;
     x->exits[e->reason < EXIT_REASON_COUNT ? e->reason : 0]++;
+    trace_vmx_exit(cpu->trace, e->reason, e->qualification, cpu->rip);
 
     if (v->exit_msr_store_count && vmx_msr_store(cpu, v->exit_msr_store_address, v->exit_msr_store_count))
         abort_vmx(cpu, ABORT_SAVE_MSR);
     if (e->nmi)
         cpu->nmi_blocked = true;
+    if (unlikely(cpu_long_mode(cpu) && !(v->exit_controls & EXITCTL_HOST_ADDRESS_SPACE_SIZE)))
+        abort_vmx(cpu, ABORT_HOST_ADDRESS_SPACE);
     load_host(cpu, v);
     cpu_resume(cpu);
 }
@@ -333,6 +333,7 @@ void vmx_entry_failed(struct cpu *cpu, unsigned reason, uint64_t qualification)
     v->exit_reason = (uint32_t)(reason | EXIT_REASON_ENTRY_FAILURE);
     v->exit_qualification = qualification;
     cpu->vmx->exits[reason]++;
+    trace_vmx_exit(cpu->trace, v->exit_reason, qualification, v->guest_rip);
     load_host(cpu, v);
     cpu_resume(cpu);
 }

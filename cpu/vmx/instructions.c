@@ -6,6 +6,7 @@
  * wrong mode), VM exit, #GP(0) by CPL, VMfail, memory operand. Not here: VM entry itself (entry.c), operands
  * (cpu/lift/lift_vmx.c). Watch:  --trace 'vmx_insn'                         Tests: tests/unit/test_vmx_insn.c
  */
+#include "cpu/exec.h"
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/internal.h"
@@ -209,17 +210,30 @@ static struct vmcs *field_owner(struct cpu *cpu, uint64_t encoding, bool write)
     return v;
 }
 
-/* b: encoding; c: 1 memory operand at a/am, 0 register d. */
-void helper_vmread(struct cpu *cpu, const struct uop *u)
+/*
+ * What a hypervisor does thousands of times a second: 64-bit mode at CPL 0 in VMX root operation with a current VMCS,
+ * and a field that is there. NULL: let the whole instruction find out.
+ */
+static inline const struct vmcs_slot *fast_slot(const struct cpu *cpu, uint64_t encoding)
 {
-    bool wide = cpu->seg[SEG_CS].ar & AR_L && cpu_long_mode(cpu);
+    const uint32_t wanted = KEY_L | (uint32_t)3 << KEY_CPL_SHIFT;
+    if (unlikely((cpu->key & wanted) != KEY_L || !cpu->vmx_on || cpu->vmx_non_root || !cpu->vmx->vmcs ||
+                 encoding & ~(uint64_t)VMCS_SLOT_BITS))
+        return NULL;
+    const struct vmcs_slot *s = &cpu->vmx->slots[VMCS_SLOT(encoding)];
+    return likely(s->size) ? s : NULL;
+}
+
+static __attribute__((noinline)) void read_slow(struct cpu *cpu, const struct uop *u)
+{
+    bool wide = cpu_64bit(cpu);
     uint64_t encoding = wide ? cpu->r[u->b] : (uint32_t)cpu->r[u->b];
-    const struct vmcs *v = field_owner(cpu, encoding, false);
+    struct vmcs *v = field_owner(cpu, encoding, false);
     if (!v)
         return;
     const struct vmcs_field *f = vmcs_field_supported(&cpu->vmx->caps, encoding);
     if (!f) {
-        vm_fail_valid(cpu, cpu->vmx_non_root ? cpu->vmx->linked : cpu->vmx->vmcs, VMERR_UNSUPPORTED_FIELD);
+        vm_fail_valid(cpu, v, VMERR_UNSUPPORTED_FIELD);
         return;
     }
     uint64_t value = vmcs_read(v, f, (uint32_t)encoding);
@@ -233,9 +247,25 @@ void helper_vmread(struct cpu *cpu, const struct uop *u)
 }
 
 /* b: encoding; c: 1 memory operand at a/am, 0 register d. */
-void helper_vmwrite(struct cpu *cpu, const struct uop *u)
+void helper_vmread(struct cpu *cpu, const struct uop *u)
 {
-    bool wide = cpu->seg[SEG_CS].ar & AR_L && cpu_long_mode(cpu);
+    const struct vmcs_slot *s = fast_slot(cpu, cpu->r[u->b]);
+    if (unlikely(!s)) {
+        read_slow(cpu, u);
+        return;
+    }
+    const uint8_t *p = (const uint8_t *)cpu->vmx->vmcs + s->offset;
+    uint64_t value = s->size == 8 ? load_le(p, 8) : s->size == 4 ? load_le(p, 4) : load_le(p, 2);
+    if (u->c)
+        cpu_write(cpu, AM_SEG(u->am), cpu->r[u->a], 8, value);
+    else
+        cpu->r[u->d] = value;
+    vm_succeed(cpu);
+}
+
+static __attribute__((noinline)) void write_slow(struct cpu *cpu, const struct uop *u)
+{
+    bool wide = cpu_64bit(cpu);
     uint64_t encoding = wide ? cpu->r[u->b] : (uint32_t)cpu->r[u->b];
     struct vmcs *v = field_owner(cpu, encoding, true);
     if (!v)
@@ -250,6 +280,27 @@ void helper_vmwrite(struct cpu *cpu, const struct uop *u)
     }
     /* Read-only fields can be written: IA32_VMX_MISC bit 29 says so. */
     vmcs_write(v, f, (uint32_t)encoding, value);
+    vm_succeed(cpu);
+}
+
+/* b: encoding; c: 1 memory operand at a/am, 0 register d. */
+void helper_vmwrite(struct cpu *cpu, const struct uop *u)
+{
+    const struct vmcs_slot *s = fast_slot(cpu, cpu->r[u->b]);
+    if (unlikely(!s)) {
+        write_slow(cpu, u);
+        return;
+    }
+    struct vmcs *v = cpu->vmx->vmcs;
+    uint64_t value = u->c ? cpu_read(cpu, AM_SEG(u->am), cpu->r[u->a], 8) : cpu->r[u->d];
+    uint8_t *p = (uint8_t *)v + s->offset;
+    if (s->size == 8)
+        store_le(p, value, 8);
+    else if (s->size == 4)
+        store_le(p, value, 4);
+    else
+        store_le(p, value, 2);
+    v->dirty |= s->dirty;
     vm_succeed(cpu);
 }
 

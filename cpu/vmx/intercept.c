@@ -54,7 +54,6 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
 {
     const struct vmcs *v = vmx_current(cpu);
     uint32_t proc = v->proc, proc2 = vmx_proc2(v);
-    cpu_sync(cpu);
     switch (guard) {
     case GUARD_RDTSCP:
         if (!(proc2 & PROC2_ENABLE_RDTSCP))
@@ -74,6 +73,7 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
         break;
     }
     case GUARD_PAUSE:
+        cpu_sync(cpu);
         if (!(proc & PROC_PAUSE_EXITING) && (cpu->cpl > 0 || !vmx_ple_pause(cpu)))
             return;
         break;
@@ -334,6 +334,11 @@ void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
         break;
     case MMU_FAULT_PML_FULL:
         e.reason = EXIT_REASON_PML_FULL;
+        break;
+    case MMU_FAULT_APIC_ACCESS:
+        /* SDM 3C, "Guest-Physical Accesses to the APIC-Access Page": a paging-structure entry lies there. */
+        e.reason = EXIT_REASON_APIC_ACCESS;
+        e.qualification = (f->gpa & PAGE_MASK) | (uint64_t)(cpu->delivering.valid ? 10 : 15) << 12;
         break;
     default:
         e.reason = EXIT_REASON_EPT_VIOLATION;

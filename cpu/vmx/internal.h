@@ -80,6 +80,7 @@ struct vmx {
     uint64_t iret_tick; /* tick of an IRET that ended blocking by NMI: a fault in it reports NMI unblocking */
     struct vmcs cache[VMX_CACHE_SIZE];
     struct vmx_caps caps;
+    struct vmcs_slot slots[VMCS_SLOT_COUNT]; /* fields of this processor, for VMREAD and VMWRITE */
 
     /* Counts for --stats; not part of the guest's state. */
     uint64_t entries;
@@ -171,6 +172,12 @@ extern const unsigned check_row_count;
 int vmx_check_controls(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_host(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_guest(struct cpu *cpu, const struct vmcs *v);
+/* Its parts: what DIRTY_GUEST_REGISTERS stands for, what DIRTY_GUEST_SEGMENTS stands for, and all that is left. */
+int vmx_check_guest_registers(struct cpu *cpu, const struct vmcs *v);
+int vmx_check_guest_segments(struct cpu *cpu, const struct vmcs *v);
+int vmx_check_guest_rest(struct cpu *cpu, const struct vmcs *v);
+/* The rows of the VM-entry control fields: the event to inject is in no DIRTY_* group. */
+int vmx_check_entry_controls(struct cpu *cpu, const struct vmcs *v);
 /* The rows of the controls that read guest memory: they run even when nothing was written. */
 int vmx_check_memory(struct cpu *cpu, const struct vmcs *v);
 bool vmx_check_row(struct cpu *cpu, const struct vmcs *v, unsigned row); /* true: holds */
@@ -182,6 +189,8 @@ bool vmx_efer_ok(uint64_t efer);
 /* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error; when the entry is made, or
  * fails as a VM exit, it does not return. */
 unsigned vmx_enter(struct cpu *cpu);
+/* Makes what VMCS caches of its controls and host state for entry and exit. */
+void vmx_prepare(struct vmcs *v);
 /* What is derived from the current VMCS while in non-root operation: guards, PML, deadlines, attention. */
 void vmx_derive(struct cpu *cpu);
 /* ATTN_VMX as windows and virtual interrupts ask for. */

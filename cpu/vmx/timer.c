@@ -29,6 +29,8 @@ void vmx_timer_arm(struct cpu *cpu)
 
 void vmx_timer_stop(struct cpu *cpu)
 {
+    if (cpu->vmx->timer_deadline == CLOCK_NEVER)
+        return;
     cpu->vmx->timer_deadline = CLOCK_NEVER;
     clock_disarm(cpu->clock, &cpu->vmx->timer);
 }

@@ -11,14 +11,44 @@
 #define ALWAYS         CONTROL_WORDS, 0
 #define IF(word, name) WORD_##word, word##_##name
 
-#define ROW(encoding, text, member, exists)                                                                  \
-    {encoding, offsetof(struct vmcs, member), sizeof(((struct vmcs *)0)->member), exists, text, #member},
+/* -- Which checks of VM entry a field is an input of
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Inputs of no check, or only of checks that run at each entry (events, RIP, RFLAGS, non-register state). */
+#define UNCHECKED_CONTROL(e)                                                                                 \
+    ((e) == 0x2010 || ((e) >= 0x4004 && (e) <= 0x4008) || ((e) >= 0x4016 && (e) <= 0x401a) ||                \
+     ((e) >= 0x4020 && (e) <= 0x4022) || ((e) >= 0x201c && (e) <= 0x2022) || ((e) >= 0x6000 && (e) <= 0x600e))
+#define UNCHECKED_GUEST(e)                                                                                   \
+    (((e) >= 0x681c && (e) <= 0x6822) || ((e) >= 0x4824 && (e) <= 0x4828) || (e) == 0x482e ||                \
+     (e) == 0x0810 || (e) == 0x0812 || (e) == 0x2800 || ((e) >= 0x280a && (e) <= 0x2810))
+/* Controls that checks of guest state look at. */
+#define GUEST_CONTROL(e) ((e) == 0x4002 || (e) == 0x401e || (e) == 0x4012)
+
+/* CR0 is an input of the checks of segments, too. */
+#define DIRTY_OF(e, segment)                                                                                 \
+    (VMCS_ENCODING_TYPE(e) == VMCS_READ_ONLY ? 0                                                             \
+     : VMCS_ENCODING_TYPE(e) == VMCS_HOST    ? DIRTY_HOST                                                    \
+     : VMCS_ENCODING_TYPE(e) == VMCS_CONTROL                                                                 \
+         ? (GUEST_CONTROL(e) ? DIRTY_ALL : UNCHECKED_CONTROL(e) ? 0 : DIRTY_CONTROL)                         \
+     : segment            ? DIRTY_GUEST_SEGMENTS                                                             \
+     : UNCHECKED_GUEST(e) ? 0                                                                                \
+     : (e) == 0x6800      ? DIRTY_GUEST                                                                      \
+                          : DIRTY_GUEST_REGISTERS)
+
+#define ROW_OF(encoding, segment, text, member, ...)                                                         \
+    {encoding,    offsetof(struct vmcs, member), sizeof(((struct vmcs *)0)->member), DIRTY_OF(encoding, segment), \
+     __VA_ARGS__, text,                          #member},
+#define ROW(encoding, text, member, exists)         ROW_OF(encoding, false, text, member, exists)
+#define SEGMENT_ROW(encoding, text, member, exists) ROW_OF(encoding, true, text, member, exists)
 
 const struct vmcs_field vmcs_fields[] = {
-#define FIELD16 ROW
-#define FIELD32 ROW
-#define FIELD64 ROW
-#define FIELDN  ROW
+#define SEGMENT16 SEGMENT_ROW
+#define SEGMENT32 SEGMENT_ROW
+#define SEGMENTN  SEGMENT_ROW
+#define FIELD16   ROW
+#define FIELD32   ROW
+#define FIELD64   ROW
+#define FIELDN    ROW
 #include "cpu/vmx/vmcs.def"
 #undef FIELD16
 #undef FIELD32
@@ -41,9 +71,26 @@ const unsigned vmcs_field_count = ARRAY_LEN(vmcs_fields);
 #undef FIELD64
 #undef FIELDN
 
+/* Guest segment registers are copied as an array of struct segment. */
+#define SAME_PLACE(SEG, reg, member)                                                                         \
+    _Static_assert(offsetof(struct vmcs, guest_segments[SEG].member) ==                                      \
+                       offsetof(struct vmcs, guest_##reg##_##member),                                        \
+                   "guest segment registers lie as in struct segment")
+#define SAME_SEGMENT(SEG, reg)                                                                               \
+    SAME_PLACE(SEG, reg, base);                                                                              \
+    SAME_PLACE(SEG, reg, limit);                                                                             \
+    SAME_PLACE(SEG, reg, ar);                                                                                \
+    SAME_PLACE(SEG, reg, selector)
+SAME_SEGMENT(SEG_ES, es);
+SAME_SEGMENT(SEG_CS, cs);
+SAME_SEGMENT(SEG_SS, ss);
+SAME_SEGMENT(SEG_DS, ds);
+SAME_SEGMENT(SEG_FS, fs);
+SAME_SEGMENT(SEG_GS, gs);
+SAME_SEGMENT(SEG_LDTR, ldtr);
+SAME_SEGMENT(SEG_TR, tr);
+
 /* Position of a field in vmcs_fields[], plus 1, by width, type and index (all indexes are below 64). */
-#define SLOT(encoding)                                                                                       \
-    (VMCS_ENCODING_WIDTH(encoding) << 8 | VMCS_ENCODING_TYPE(encoding) << 6 | VMCS_ENCODING_INDEX(encoding))
 enum row_number {
 #define NUMBER(encoding, text, member, exists) ROW_##member,
 #define FIELD16                                NUMBER
@@ -56,8 +103,8 @@ enum row_number {
 #undef FIELD64
 #undef FIELDN
 };
-static const uint8_t row_by_slot[1024] = {
-#define PLACE(encoding, text, member, exists) [SLOT(encoding)] = ROW_##member + 1,
+static const uint8_t row_by_slot[VMCS_SLOT_COUNT] = {
+#define PLACE(encoding, text, member, exists) [VMCS_SLOT(encoding)] = ROW_##member + 1,
 #define FIELD16                               PLACE
 #define FIELD32                               PLACE
 #define FIELD64                               PLACE
@@ -74,7 +121,7 @@ const struct vmcs_field *vmcs_field(uint32_t encoding)
 {
     if ((encoding & ~0x6fffu) || VMCS_ENCODING_INDEX(encoding) >= 64)
         return NULL;
-    unsigned n = row_by_slot[SLOT(encoding)];
+    unsigned n = row_by_slot[VMCS_SLOT(encoding)];
     return n ? &vmcs_fields[n - 1] : NULL;
 }
 
@@ -90,6 +137,16 @@ const struct vmcs_field *vmcs_field_supported(const struct vmx_caps *caps, uint6
     if (f->word != CONTROL_WORDS && !(caps->allowed1[f->word] & f->control))
         return NULL;
     return f;
+}
+
+void vmcs_slots_init(struct vmcs_slot slots[VMCS_SLOT_COUNT], const struct vmx_caps *caps)
+{
+    memset(slots, 0, VMCS_SLOT_COUNT * sizeof(slots[0]));
+    for (unsigned i = 0; i < vmcs_field_count; i++) {
+        const struct vmcs_field *f = &vmcs_fields[i];
+        if (vmcs_field_supported(caps, f->encoding))
+            slots[VMCS_SLOT(f->encoding)] = (struct vmcs_slot){f->offset, f->size, f->dirty};
+    }
 }
 
 const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
@@ -137,10 +194,9 @@ uint64_t vmcs_read(const struct vmcs *v, const struct vmcs_field *f, uint32_t en
 
 void vmcs_write(struct vmcs *v, const struct vmcs_field *f, uint32_t encoding, uint64_t value)
 {
-    static const uint8_t dirty[4] = {DIRTY_ALL, 0, DIRTY_GUEST, DIRTY_HOST};
     if (VMCS_ENCODING_HIGH(encoding))
         value = value << 32 | (uint32_t)vmcs_get(v, f);
-    v->dirty |= dirty[VMCS_ENCODING_TYPE(encoding)];
+    v->dirty |= f->dirty;
     vmcs_set(v, f, value);
 }
 
@@ -185,6 +241,7 @@ static bool vmcs_after_load(void *s, struct error *e)
         return error_set(e, "vmcs: address %#llx is not that of a page", (unsigned long long)v->address);
     v->dirty = DIRTY_ALL;
     v->checked_mode = 0;
+    v->prepared = false;
     return true;
 }
 
@@ -205,5 +262,8 @@ static const struct state_field vmcs_state_fields[] = {
     STATE_SKIP(struct vmcs, dirty, "after loading everything is checked again"),
     STATE_SKIP(struct vmcs, checked_mode, "after loading everything is checked again"),
     STATE(struct vmcs, used),
+    STATE_SKIP(struct vmcs, prepared, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guards, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, host_segments, "made again when it is needed"),
 };
 const struct state_desc vmcs_state = STATE_DESC("vmcs", struct vmcs, 1, vmcs_state_fields, vmcs_after_load);

@@ -19,10 +19,45 @@
 enum vmcs_type { VMCS_CONTROL, VMCS_READ_ONLY, VMCS_GUEST, VMCS_HOST };
 enum vmcs_width { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NATURAL };
 
-/* Groups of fields written since the checks of VM entry passed. */
-enum { DIRTY_CONTROL = 1, DIRTY_HOST = 2, DIRTY_GUEST = 4, DIRTY_ALL = 7 };
+/*
+ * Groups of fields that may have changed since the checks of VM entry passed, by VMWRITE or by the saving of a
+ * VM exit. RIP, RSP, RFLAGS, the non-register state and the event to inject are in none: they are always checked.
+ */
+enum {
+    DIRTY_CONTROL = 1,
+    DIRTY_HOST = 2,
+    DIRTY_GUEST_REGISTERS = 4, /* control and debug registers, MSRs, GDTR, IDTR */
+    DIRTY_GUEST_SEGMENTS = 8,
+    DIRTY_GUEST = DIRTY_GUEST_REGISTERS | DIRTY_GUEST_SEGMENTS,
+    DIRTY_ALL = 15,
+};
 
 struct vmcs {
+    /* Guest segment registers as in struct cpu, so that entry and exit copy them in one piece. */
+    union {
+        struct segment guest_segments[SEG_COUNT];
+        struct {
+#define SEGMENT_MEMBERS(reg)                                                                                 \
+    struct {                                                                                                 \
+        uint64_t guest_##reg##_base;                                                                         \
+        uint32_t guest_##reg##_limit, guest_##reg##_ar;                                                      \
+        uint16_t guest_##reg##_selector;                                                                     \
+    };
+            SEGMENT_MEMBERS(es)
+            SEGMENT_MEMBERS(cs)
+            SEGMENT_MEMBERS(ss)
+            SEGMENT_MEMBERS(ds)
+            SEGMENT_MEMBERS(fs)
+            SEGMENT_MEMBERS(gs)
+            SEGMENT_MEMBERS(ldtr)
+            SEGMENT_MEMBERS(tr)
+#undef SEGMENT_MEMBERS
+        };
+    };
+    gpa_t address; /* of the VMCS region; ~0: slot free */
+#define SEGMENT16(encoding, text, member, exists)
+#define SEGMENT32(encoding, text, member, exists)
+#define SEGMENTN(encoding, text, member, exists)
 #define FIELD16(encoding, text, member, exists) uint16_t member;
 #define FIELD32(encoding, text, member, exists) uint32_t member;
 #define FIELD64(encoding, text, member, exists) uint64_t member;
@@ -32,19 +67,23 @@ struct vmcs {
 #undef FIELD32
 #undef FIELD64
 #undef FIELDN
-    gpa_t address; /* of the VMCS region; ~0: slot free */
     bool launched; /* launch state */
     bool shadow;   /* the region's shadow-VMCS indicator */
-    uint8_t dirty; /* DIRTY_*; derived, not state */
-    uint8_t
-        checked_mode; /* processor mode for which controls and host state were checked; derived, not state */
-    uint64_t used;    /* stamp for eviction: the smallest goes first */
+    uint64_t used; /* stamp for eviction: the smallest goes first */
+
+    /* Derived, not state. */
+    uint8_t dirty;        /* DIRTY_* */
+    uint8_t checked_mode; /* processor mode for which controls and host state were checked */
+    bool prepared;        /* what follows agrees with controls and host state (vmx_prepare()) */
+    uint64_t guards;      /* cpu->vmx_guards in non-root operation */
+    struct segment host_segments[SEG_COUNT];
 };
 
 struct vmcs_field {
     uint16_t encoding;
     uint16_t offset; /* in struct vmcs */
     uint8_t size;    /* bytes: 2, 4, 8 */
+    uint8_t dirty;   /* DIRTY_* groups that a write to it touches */
     uint8_t word;    /* enum control_word of the control that makes it exist; CONTROL_WORDS: always */
     uint32_t control;
     const char *name, *member;
@@ -60,6 +99,20 @@ const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 
 uint64_t vmcs_get(const struct vmcs *v, const struct vmcs_field *f);
 void vmcs_set(struct vmcs *v, const struct vmcs_field *f, uint64_t value);
+/*
+ * VMREAD and VMWRITE at once: the fields that this processor has, by VMCS_SLOT(encoding). Encodings with other bits
+ * than VMCS_SLOT_BITS (the upper half of a 64-bit field is one) go by vmcs_field_supported().
+ */
+#define VMCS_SLOT_BITS  0x6c7eu
+#define VMCS_SLOT(e)    (VMCS_ENCODING_WIDTH(e) << 8 | VMCS_ENCODING_TYPE(e) << 6 | VMCS_ENCODING_INDEX(e))
+#define VMCS_SLOT_COUNT 1024
+struct vmcs_slot {
+    uint16_t offset; /* in struct vmcs */
+    uint8_t size;    /* bytes: 2, 4, 8; 0: no such field */
+    uint8_t dirty;
+};
+void vmcs_slots_init(struct vmcs_slot slots[VMCS_SLOT_COUNT], const struct vmx_caps *caps);
+
 /* With the access type of `encoding`: the upper half of a 64-bit field is a 32-bit access. */
 uint64_t vmcs_read(const struct vmcs *v, const struct vmcs_field *f, uint32_t encoding);
 void vmcs_write(struct vmcs *v, const struct vmcs_field *f, uint32_t encoding, uint64_t value);

@@ -36,6 +36,7 @@ bool vmx_init(struct cpu *cpu, struct error *e)
         return error_set(e, "no host memory for the VMX state of a processor");
     cpu->vmx->cpu = cpu;
     vmx_caps_init(&cpu->vmx->caps, cpu->model);
+    vmcs_slots_init(cpu->vmx->slots, &cpu->vmx->caps);
     cpu->mmu.ept_ad_supported = true;
     cpu->mmu.ept_execute_only = true;
     clear(cpu->vmx);
@@ -148,19 +149,41 @@ static const struct state_field fields[] = {
     STATE(struct vmx, iret_tick),
     STATE_SUB(struct vmx, cache, vmcs_state),
     STATE_SKIP(struct vmx, caps, "computed from the processor model"),
+    STATE_SKIP(struct vmx, slots, "computed from the processor model"),
     STATE_SKIP(struct vmx, entries, "statistics"),
     STATE_SKIP(struct vmx, exits, "statistics"),
 };
 const struct state_desc vmx_state = STATE_DESC("vmx", struct vmx, 1, fields, after_load);
 
-void vmx_loaded(struct cpu *cpu)
+/* A VMCS in use has passed the checks of VM entry: what they exclude must not come in by a file. Rows that look at the
+ * processor or at memory were true then, not necessarily now. */
+static bool entered_vmcs_possible(struct cpu *cpu, struct error *e)
 {
-    if (!cpu->vmx_on || !cpu->vmx->vmcs)
-        cpu->vmx_non_root = false;
-    if (!cpu->vmx_non_root)
-        cpu->vmx->timer_deadline = CLOCK_NEVER;
+    for (unsigned i = 0; i < check_row_count; i++) {
+        const struct check_info *r = &check_rows[i];
+        if (r->group != CHECK_CONTROL && r->group != CHECK_HOST)
+            continue;
+        if (!strstr(r->inputs, "cpu") && !strstr(r->inputs, "memory") && !vmx_check_row(cpu, cpu->vmx->vmcs, i))
+            return error_set(e, "vmx: a VMCS in use breaks a rule of VM entry: %s", r->sentence);
+    }
+    return true;
+}
+
+bool vmx_loaded(struct cpu *cpu, struct error *e)
+{
+    struct vmx *x = cpu->vmx;
+    if (cpu->vmx_non_root && (!cpu->vmx_on || !x->vmcs))
+        return error_set(e, "vmx: non-root operation without a current VMCS");
+    if (cpu->vmx_non_root && !entered_vmcs_possible(cpu, e))
+        return false;
+    if (!cpu->vmx_non_root && (x->timer_deadline != CLOCK_NEVER || x->linked || x->trap_pending || x->mtf_now ||
+                               x->mtf_wait || x->virtual_interrupt))
+        return error_set(e, "vmx: state of non-root operation outside of it");
+    if (x->injecting)
+        return error_set(e, "vmx: an event in delivery");
     vmx_timer_arm(cpu);
     vmx_derive(cpu);
+    return true;
 }
 
 /* -- Names and counts

@@ -24,8 +24,9 @@ void vmx_free(struct cpu *cpu);
 void vmx_reset(struct cpu *cpu);
 extern const struct state_desc vmx_state; /* of struct vmx */
 
-/* After all state of the processor is loaded: rebuilds guards, PML and attention; call before cpu_mode_changed(). */
-void vmx_loaded(struct cpu *cpu);
+/* After all state of the processor is loaded: rebuilds guards, PML and attention; call before cpu_mode_changed().
+ * False: e says what cannot be. */
+bool vmx_loaded(struct cpu *cpu, struct error *e);
 /* Fills ept, eptp and apic_page of a mode being built by cpu_mode_changed(). */
 void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode);
 

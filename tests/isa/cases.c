@@ -1,11 +1,12 @@
 /*
- * tests/isa/cases.c -- encodings with registers chosen, and states: random and edge values, addresses that hit, cross,
- * miss, and may not be written.
+ * tests/isa/cases.c -- encodings with registers chosen, and states: random and edge values, addresses that
+ * hit, cross, miss, and may not be written.
  */
 #include <string.h>
 #include "isa.h"
 
-/* -- Random numbers ---------------------------------------------------------------------------------------------- */
+/* -- Random numbers
+ * ---------------------------------------------------------------------------------------------- */
 
 uint64_t rng_next(struct rng *r) /* splitmix64 */
 {
@@ -26,7 +27,8 @@ struct rng rng_for(uint64_t seed, const char *name, uint64_t a, uint64_t b)
     return r;
 }
 
-/* -- Encoding ------------------------------------------------------------------------------------------------------ */
+/* -- Encoding
+ * ------------------------------------------------------------------------------------------------------ */
 
 #define KEY_64 ((uint32_t)(KEY_L | KEY_PE | KEY_PG | KEY_OSFXSR))
 #define KEY_32 ((uint32_t)(KEY_D | KEY_SS_B | KEY_FLAT | KEY_PE | KEY_PG | KEY_OSFXSR))
@@ -113,7 +115,7 @@ static bool tail_of(const struct form *f, struct encoder e, struct tail *t)
 static uint64_t relative_target(struct rng *r, uint64_t next, unsigned bits)
 {
     if (bits == 8)
-        return rng_below(r, 2) ? 1 + rng_below(r, 100) : (uint64_t)-(int64_t)(20 + rng_below(r, 80));
+        return rng_below(r, 2) ? 1 + rng_below(r, 100) : (uint64_t) - (int64_t)(20 + rng_below(r, 80));
     uint64_t target = CODE_BASE + 0x1000 + 16 + rng_below(r, 0x1000 - 64);
     if (rng_chance(r, 10))
         target = DATA_BASE + rng_below(r, DATA_SIZE);
@@ -215,8 +217,8 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     if (f->high) {
         bool high = false;
         for (unsigned i = 0; i < in->zi.operand_count_visible; i++)
-            high |= in->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER && in->op[i].reg.value >= ZYDIS_REGISTER_AH &&
-                    in->op[i].reg.value <= ZYDIS_REGISTER_BH;
+            high |= in->op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+                    in->op[i].reg.value >= ZYDIS_REGISTER_AH && in->op[i].reg.value <= ZYDIS_REGISTER_BH;
         if (!high)
             return false;
     }
@@ -224,15 +226,35 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     return f->mnemonic != ZYDIS_MNEMONIC_ENTER || in->op[0].imm.value.u < 0x1000 || rng_chance(r, 10);
 }
 
-/* -- Values ------------------------------------------------------------------------------------------------------------ */
+/* -- Values
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 uint64_t value_gpr(struct rng *r)
 {
-    static const uint64_t edges[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000,
-                                     0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
-                                     0xffffffffffffffff, 0xfffffffffffffffe, 0xffffffff80000000, 10, 0x99};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     2,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0x100000000,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     0xffffffffffffffff,
+                                     0xfffffffffffffffe,
+                                     0xffffffff80000000,
+                                     10,
+                                     0x99};
     switch (rng_below(r, 8)) {
-    case 0: case 1:
+    case 0:
+    case 1:
         return edges[rng_below(r, ARRAY_LEN(edges))];
     case 2:
         return rng_below(r, 256);
@@ -249,15 +271,16 @@ uint64_t value_gpr(struct rng *r)
 
 static uint32_t value_f32(struct rng *r)
 {
-    static const uint32_t edges[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000,
-                                     0xffc00000, 0x7f800001, 0xffbfffff, 0x00000001, 0x807fffff, 0x00800000,
-                                     0x7f7fffff, 0xff7fffff, 0x4f000000, 0xcf000000, 0x3f000000, 0x40490fdb,
-                                     0x5f000000, 0xdf000000, 0x4effffff};
+    static const uint32_t edges[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
+                                     0x7fc00000, 0xffc00000, 0x7f800001, 0xffbfffff, 0x00000001, 0x807fffff,
+                                     0x00800000, 0x7f7fffff, 0xff7fffff, 0x4f000000, 0xcf000000, 0x3f000000,
+                                     0x40490fdb, 0x5f000000, 0xdf000000, 0x4effffff};
     switch (rng_below(r, 4)) {
     case 0:
         return edges[rng_below(r, ARRAY_LEN(edges))];
     case 1: /* near one */
-        return (uint32_t)(0x3f800000 + (int32_t)((rng_next(r) & 0x1ffffff) - 0xffffff)) | (uint32_t)(rng_next(r) << 31);
+        return (uint32_t)(0x3f800000 + (int32_t)((rng_next(r) & 0x1ffffff) - 0xffffff)) |
+               (uint32_t)(rng_next(r) << 31);
     case 2: /* about the size of integers */
         return (uint32_t)((127 + rng_below(r, 66)) << 23 | (rng_next(r) & 0x807fffff));
     default:
@@ -267,12 +290,30 @@ static uint32_t value_f32(struct rng *r)
 
 static uint64_t value_f64(struct rng *r)
 {
-    static const uint64_t edges[] = {
-        0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
-        0x7ff8000000000000, 0xfff8000000000000, 0x7ff0000000000001, 0xfff7ffffffffffff, 1, 0x800fffffffffffff,
-        0x0010000000000000, 0x7fefffffffffffff, 0x41e0000000000000, 0xc1e0000000000000, 0x43e0000000000000,
-        0xc3e0000000000000, 0x3fe0000000000000, 0x41dfffffffc00000, 0x36a0000000000000, 0x47efffffe0000000,
-        0x47f0000000000000, 0x3810000000000000};
+    static const uint64_t edges[] = {0,
+                                     0x8000000000000000,
+                                     0x3ff0000000000000,
+                                     0xbff0000000000000,
+                                     0x7ff0000000000000,
+                                     0xfff0000000000000,
+                                     0x7ff8000000000000,
+                                     0xfff8000000000000,
+                                     0x7ff0000000000001,
+                                     0xfff7ffffffffffff,
+                                     1,
+                                     0x800fffffffffffff,
+                                     0x0010000000000000,
+                                     0x7fefffffffffffff,
+                                     0x41e0000000000000,
+                                     0xc1e0000000000000,
+                                     0x43e0000000000000,
+                                     0xc3e0000000000000,
+                                     0x3fe0000000000000,
+                                     0x41dfffffffc00000,
+                                     0x36a0000000000000,
+                                     0x47efffffe0000000,
+                                     0x47f0000000000000,
+                                     0x3810000000000000};
     switch (rng_below(r, 4)) {
     case 0:
         return edges[rng_below(r, ARRAY_LEN(edges))];
@@ -290,20 +331,58 @@ static void value_f80(struct rng *r, uint8_t *b)
     uint64_t m = rng_next(r) | 1ull << 63;
     uint16_t e = 0x3fff, sign = (uint16_t)(rng_next(r) << 15);
     switch (rng_below(r, 16)) {
-    case 0: m = 0; e = 0; break;                                        /* zero */
-    case 1: m = 1ull << 63; break;                                      /* one */
-    case 2: m = 1ull << 63; e = 0x7fff; break;                          /* infinity */
-    case 3: m = rng_next(r) | 3ull << 62; e = 0x7fff; break;            /* quiet NaN */
-    case 4: m = (rng_next(r) & ~(1ull << 62)) | 1ull << 63 | 1; e = 0x7fff; break; /* signalling NaN */
-    case 5: m = rng_next(r) >> (1 + rng_below(r, 62)); e = 0; break;    /* denormal */
-    case 6: m = rng_next(r) | 1ull << 63; e = 0; break;                 /* pseudo-denormal */
-    case 7: m = rng_next(r) >> 1; e = (uint16_t)rng_next(r) & 0x7fff; break; /* unsupported */
-    case 8: e = (uint16_t)rng_next(r) & 0x7fff; break;
-    case 9: m = (uint64_t)rng_below(r, 2) << 63 | 1ull << 63; e = (uint16_t)(0x7ffe - rng_below(r, 2)); break;
-    case 10: e = (uint16_t)(1 + rng_below(r, 3)); break;
-    case 11: case 12: e = (uint16_t)(0x3fff + rng_below(r, 70)); break; /* sizes of integers */
-    case 13: e = (uint16_t)(0x3fff + rng_below(r, 20)); m &= ~0ull << (40 + rng_below(r, 23)); break; /* integers */
-    default: e = (uint16_t)(0x3fff - 4 + rng_below(r, 8)); break;
+    case 0:
+        m = 0;
+        e = 0;
+        break; /* zero */
+    case 1:
+        m = 1ull << 63;
+        break; /* one */
+    case 2:
+        m = 1ull << 63;
+        e = 0x7fff;
+        break; /* infinity */
+    case 3:
+        m = rng_next(r) | 3ull << 62;
+        e = 0x7fff;
+        break; /* quiet NaN */
+    case 4:
+        m = (rng_next(r) & ~(1ull << 62)) | 1ull << 63 | 1;
+        e = 0x7fff;
+        break; /* signalling NaN */
+    case 5:
+        m = rng_next(r) >> (1 + rng_below(r, 62));
+        e = 0;
+        break; /* denormal */
+    case 6:
+        m = rng_next(r) | 1ull << 63;
+        e = 0;
+        break; /* pseudo-denormal */
+    case 7:
+        m = rng_next(r) >> 1;
+        e = (uint16_t)rng_next(r) & 0x7fff;
+        break; /* unsupported */
+    case 8:
+        e = (uint16_t)rng_next(r) & 0x7fff;
+        break;
+    case 9:
+        m = (uint64_t)rng_below(r, 2) << 63 | 1ull << 63;
+        e = (uint16_t)(0x7ffe - rng_below(r, 2));
+        break;
+    case 10:
+        e = (uint16_t)(1 + rng_below(r, 3));
+        break;
+    case 11:
+    case 12:
+        e = (uint16_t)(0x3fff + rng_below(r, 70));
+        break; /* sizes of integers */
+    case 13:
+        e = (uint16_t)(0x3fff + rng_below(r, 20));
+        m &= ~0ull << (40 + rng_below(r, 23));
+        break; /* integers */
+    default:
+        e = (uint16_t)(0x3fff - 4 + rng_below(r, 8));
+        break;
     }
     e |= sign;
     memcpy(b, &m, 8);
@@ -352,7 +431,9 @@ static void fill_values(struct rng *r, uint8_t *b, unsigned n, ZydisElementType 
     }
 }
 
-/* -- State -------------------------------------------------------------------------------------------------------------- */
+/* -- State
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 void state_background(struct rng *r, struct isa_state *s)
 {
@@ -404,7 +485,8 @@ static int gpr_number(ZydisRegister reg)
     return full >= ZYDIS_REGISTER_RAX && full <= ZYDIS_REGISTER_R15 ? (int)(full - ZYDIS_REGISTER_RAX) : -1;
 }
 
-/* An address for n bytes, by the kinds of DESIGN: inside, across pages, into nothing, read-only, non-canonical. */
+/* An address for n bytes, by the kinds of DESIGN: inside, across pages, into nothing, read-only,
+ * non-canonical. */
 static uint64_t target_address(struct rng *r, unsigned n, bool wide)
 {
     unsigned k = rng_below(r, 100);
@@ -456,11 +538,13 @@ static uint64_t aim(const struct insn *in, const ZydisDecodedOperand *o, struct 
 {
     bool wide = in->zi.address_width == 64;
     uint64_t mask = wide ? ~0ull : 0xffffffffull, base_of_segment = segment_base(in);
-    uint64_t ea = target - base_of_segment, disp = o->mem.disp.has_displacement ? (uint64_t)o->mem.disp.value : 0;
+    uint64_t ea = target - base_of_segment,
+             disp = o->mem.disp.has_displacement ? (uint64_t)o->mem.disp.value : 0;
     int base = gpr_number(o->mem.base), index = gpr_number(o->mem.index);
     uint64_t scale = o->mem.scale;
     uint64_t junk = !wide && in->zi.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && rng_chance(r, 50)
-                        ? rng_next(r) & ~0xffffffffull : 0;
+                        ? rng_next(r) & ~0xffffffffull
+                        : 0;
     if (o->mem.base == ZYDIS_REGISTER_RIP || o->mem.base == ZYDIS_REGISTER_EIP)
         return in->at + in->length + disp + base_of_segment;
     if (index >= 0 && index == base) {
@@ -534,11 +618,18 @@ static void dress(const struct form *f, const struct insn *in, struct rng *r, st
     case ZYDIS_MNEMONIC_IDIV:
         dress_division(f, in, r, s);
         break;
-    case ZYDIS_MNEMONIC_LOOP: case ZYDIS_MNEMONIC_LOOPE: case ZYDIS_MNEMONIC_LOOPNE: case ZYDIS_MNEMONIC_JCXZ:
-    case ZYDIS_MNEMONIC_JECXZ: case ZYDIS_MNEMONIC_JRCXZ:
+    case ZYDIS_MNEMONIC_LOOP:
+    case ZYDIS_MNEMONIC_LOOPE:
+    case ZYDIS_MNEMONIC_LOOPNE:
+    case ZYDIS_MNEMONIC_JCXZ:
+    case ZYDIS_MNEMONIC_JECXZ:
+    case ZYDIS_MNEMONIC_JRCXZ:
         s->r[REG_RCX] = rng_below(r, 3) | (rng_chance(r, 30) ? rng_next(r) << 32 : 0);
         break;
-    case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
         if (f->mem && f->reg < 0 && rng_chance(r, 85)) {
             int n = gpr_number(in->op[1].reg.value);
             int64_t offset = (int64_t)rng_below(r, 2000) - 1000;
@@ -559,7 +650,8 @@ static void dress(const struct form *f, const struct insn *in, struct rng *r, st
     case ZYDIS_MNEMONIC_BOUND:
         s->r[gpr_number(in->op[0].reg.value)] = rng_below(r, 400);
         break;
-    case ZYDIS_MNEMONIC_PCMPESTRI: case ZYDIS_MNEMONIC_PCMPESTRM:
+    case ZYDIS_MNEMONIC_PCMPESTRI:
+    case ZYDIS_MNEMONIC_PCMPESTRM:
         if (rng_chance(r, 80)) {
             s->r[REG_RAX] = (uint64_t)((int64_t)rng_below(r, 40) - 20);
             s->r[REG_RDX] = (uint64_t)((int64_t)rng_below(r, 40) - 20);
@@ -568,7 +660,8 @@ static void dress(const struct form *f, const struct insn *in, struct rng *r, st
     default:
         break;
     }
-    if (f->rep && (in->zi.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
+    if (f->rep &&
+        (in->zi.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE)))
         s->r[REG_RCX] = rng_below(r, 20) | (in->zi.address_width == 32 ? rng_next(r) << 32 : 0);
 }
 
@@ -582,7 +675,8 @@ static void dress_text(struct rng *r, uint8_t *b, unsigned n)
             b[i] = 0;
 }
 
-static void fill_memory(const struct insn *in, const ZydisDecodedOperand *o, struct rng *r, uint64_t at, bool text)
+static void fill_memory(const struct insn *in, const ZydisDecodedOperand *o, struct rng *r, uint64_t at,
+                        bool text)
 {
     uint8_t b[640];
     unsigned n = o->size / 8 ? o->size / 8 : 16;
@@ -642,7 +736,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
         uint64_t target = jump_target(r);
         memory_write(s->r[REG_RSP], &target, f->mode == 64 ? 8 : 4);
     }
-    if (f->mnemonic == ZYDIS_MNEMONIC_POPF || f->mnemonic == ZYDIS_MNEMONIC_POPFD || f->mnemonic == ZYDIS_MNEMONIC_POPFQ) {
+    if (f->mnemonic == ZYDIS_MNEMONIC_POPF || f->mnemonic == ZYDIS_MNEMONIC_POPFD ||
+        f->mnemonic == ZYDIS_MNEMONIC_POPFQ) {
         /* TF, AC, NT and ID would reach into the test itself; IF and IOPL stay as they are. */
         uint64_t flags = rng_next(r) & (FLAGS_ARITH | FLAG_DF | FLAG_IF | FLAG_IOPL);
         memory_write(s->r[REG_RSP], &flags, 8);
@@ -667,7 +762,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
         /* An equal comparison half of the time. */
         if (f->mnemonic == ZYDIS_MNEMONIC_CMPXCHG && rng_chance(r, 50))
             memory_write(at, &s->r[REG_RAX], n);
-        if ((f->mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B || f->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) && rng_chance(r, 50)) {
+        if ((f->mnemonic == ZYDIS_MNEMONIC_CMPXCHG8B || f->mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B) &&
+            rng_chance(r, 50)) {
             memory_write(at, &s->r[REG_RAX], n / 2);
             memory_write(at + n / 2, &s->r[REG_RDX], n / 2);
         }

@@ -1,8 +1,8 @@
 /*
  * tests/isa/compare.c -- are two results equal, as far as they must be?
  *
- * Flags that the SDM leaves undefined are masked; the rest of what may differ between vendors stands in ignore_for() with
- * its reason.
+ * Flags that the SDM leaves undefined are masked; the rest of what may differ between vendors stands in
+ * ignore_for() with its reason.
  */
 #include <math.h>
 #include <stdio.h>
@@ -11,12 +11,14 @@
 
 #define COMPARED_FLAGS (FLAGS_ARITH | FLAG_DF | FLAG_IF | FLAG_AC | FLAG_ID | FLAG_NT)
 
-/* -- What may differ --------------------------------------------------------------------------------------------------- */
+/* -- What may differ
+ * --------------------------------------------------------------------------------------------------- */
 
 static unsigned shift_count(const struct insn *in, const struct isa_state *s)
 {
     const ZydisDecodedOperand *last = &in->op[in->zi.operand_count_visible - 1];
-    unsigned count = last->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)last->imm.value.u : (unsigned)s->r[REG_RCX];
+    unsigned count =
+        last->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? (unsigned)last->imm.value.u : (unsigned)s->r[REG_RCX];
     return count & (in->op[0].size == 64 ? 63 : 31);
 }
 
@@ -25,17 +27,23 @@ static bool shift_flags(const struct insn *in, const struct isa_state *s, uint64
 {
     unsigned bits = in->op[0].size, count = 0;
     switch (in->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_SHL: case ZYDIS_MNEMONIC_SHR: case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
         count = shift_count(in, s);
         *undefined = count == 0 ? 0 : count == 1 ? FLAG_AF : FLAG_AF | FLAG_OF;
         if (count >= bits && in->zi.mnemonic != ZYDIS_MNEMONIC_SAR)
             *undefined |= FLAG_CF;
         return true;
-    case ZYDIS_MNEMONIC_ROL: case ZYDIS_MNEMONIC_ROR: case ZYDIS_MNEMONIC_RCL: case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
         count = shift_count(in, s);
         *undefined = count <= 1 ? 0 : FLAG_OF;
         return true;
-    case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
         count = shift_count(in, s);
         *undefined = count == 0 ? 0 : count == 1 ? FLAG_AF : FLAG_AF | FLAG_OF;
         if (count > bits)
@@ -94,9 +102,18 @@ static bool is_read_only(uint64_t linear)
 static void vendor_differences(const struct insn *in, const struct isa_state *s, struct ignore *ig)
 {
     switch (in->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_FCMOVB: case ZYDIS_MNEMONIC_FCMOVBE: case ZYDIS_MNEMONIC_FCMOVE: case ZYDIS_MNEMONIC_FCMOVNB:
-    case ZYDIS_MNEMONIC_FCMOVNBE: case ZYDIS_MNEMONIC_FCMOVNE: case ZYDIS_MNEMONIC_FCMOVNU: case ZYDIS_MNEMONIC_FCMOVU:
-    case ZYDIS_MNEMONIC_FCOMI: case ZYDIS_MNEMONIC_FCOMIP: case ZYDIS_MNEMONIC_FUCOMI: case ZYDIS_MNEMONIC_FUCOMIP:
+    case ZYDIS_MNEMONIC_FCMOVB:
+    case ZYDIS_MNEMONIC_FCMOVBE:
+    case ZYDIS_MNEMONIC_FCMOVE:
+    case ZYDIS_MNEMONIC_FCMOVNB:
+    case ZYDIS_MNEMONIC_FCMOVNBE:
+    case ZYDIS_MNEMONIC_FCMOVNE:
+    case ZYDIS_MNEMONIC_FCMOVNU:
+    case ZYDIS_MNEMONIC_FCMOVU:
+    case ZYDIS_MNEMONIC_FCOMI:
+    case ZYDIS_MNEMONIC_FCOMIP:
+    case ZYDIS_MNEMONIC_FUCOMI:
+    case ZYDIS_MNEMONIC_FUCOMIP:
         ig->fsw |= 1 << 9; /* AMD leaves C1; SDM 2A, FCOMI: "C1 set to 0" */
         break;
     case ZYDIS_MNEMONIC_FLD:
@@ -105,10 +122,15 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         else if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
             ig->fsw |= 1 << 9; /* full stack and empty source: overflow here, underflow on AMD */
         break;
-    case ZYDIS_MNEMONIC_CMPSB: case ZYDIS_MNEMONIC_CMPSW: case ZYDIS_MNEMONIC_CMPSQ: case ZYDIS_MNEMONIC_CMPSD:
-        ig->fault_order = true; /* AMD reads ES:rDI first, Intel DS:rSI: with two bad addresses the other faults */
+    case ZYDIS_MNEMONIC_CMPSB:
+    case ZYDIS_MNEMONIC_CMPSW:
+    case ZYDIS_MNEMONIC_CMPSQ:
+    case ZYDIS_MNEMONIC_CMPSD:
+        ig->fault_order =
+            true; /* AMD reads ES:rDI first, Intel DS:rSI: with two bad addresses the other faults */
         break;
-    case ZYDIS_MNEMONIC_POPA: case ZYDIS_MNEMONIC_POPAD:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
         ig->fault_order = true; /* AMD has loaded registers before a fault on a later slot */
         break;
     case ZYDIS_MNEMONIC_FXRSTOR:
@@ -118,14 +140,19 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         if (operand_dword(in, s, 24) & 1 << 17)
             ig->why = "AMD has MXCSR bit 17 (misaligned SSE)";
         break;
-    case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FRSTOR:
-    case ZYDIS_MNEMONIC_FXSAVE: case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
         ig->fault_order = s->rflags & FLAG_AC; /* SDM: #AC or #GP for FXSAVE is the implementation's choice */
         ig->fault_page = true; /* which byte of a long operand is touched first is the processor's choice */
         break;
-    case ZYDIS_MNEMONIC_MASKMOVDQU: case ZYDIS_MNEMONIC_MASKMOVQ:
-        /* SDM 2B: faults of bytes that are not selected are the implementation's choice; AMD raises them, and has
-         * then already made TOP 0. */
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+        /* SDM 2B: faults of bytes that are not selected are the implementation's choice; AMD raises them, and
+         * has then already made TOP 0. */
         ig->host_may_fault = ig->fault_order = true;
         break;
     case ZYDIS_MNEMONIC_ENTER:
@@ -140,7 +167,10 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         if (is_read_only(operand_address(in, s)))
             ig->why = "AMD checks for writing only when the RPL changes";
         break;
-    case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS: case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTS:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTC:
         /* AMD: #GP, not #PF, where a bit string's offset is not canonical without the base of FS */
         ig->fault_order = in->zi.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS;
         break;
@@ -156,7 +186,8 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         if (in->zi.opcode_map == ZYDIS_OPCODE_MAP_0F && in->zi.opcode == 0x0d)
             ig->why = "0F 0D with a register is #UD on AMD, a NOP on Intel";
         break;
-    case ZYDIS_MNEMONIC_DPPD: case ZYDIS_MNEMONIC_DPPS:
+    case ZYDIS_MNEMONIC_DPPD:
+    case ZYDIS_MNEMONIC_DPPS:
         ig->mxcsr_fault = 0x3f; /* which of its steps raised is not told by the flags */
         break;
     default:
@@ -164,7 +195,8 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
     }
 }
 
-void ignore_for(const struct form *f, const struct insn *in, const struct isa_state *before, struct ignore *ig)
+void ignore_for(const struct form *f, const struct insn *in, const struct isa_state *before,
+                struct ignore *ig)
 {
     (void)f;
     memset(ig, 0, sizeof(*ig));
@@ -174,26 +206,35 @@ void ignore_for(const struct form *f, const struct insn *in, const struct isa_st
             if (in->zi.fpu_flags->undefined & 1u << i)
                 ig->fsw |= (uint16_t)(i == 3 ? 1 << 14 : 0x100 << i);
     switch (in->zi.mnemonic) {
-    case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
         if (shift_count(in, before) > in->op[0].size)
             ig->why = "a count above the operand's size leaves the result undefined";
         break;
-    case ZYDIS_MNEMONIC_RCPPS: case ZYDIS_MNEMONIC_RCPSS: case ZYDIS_MNEMONIC_RSQRTPS: case ZYDIS_MNEMONIC_RSQRTSS:
+    case ZYDIS_MNEMONIC_RCPPS:
+    case ZYDIS_MNEMONIC_RCPSS:
+    case ZYDIS_MNEMONIC_RSQRTPS:
+    case ZYDIS_MNEMONIC_RSQRTSS:
         ig->approximate = true;
         break;
-    case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FXSAVE: case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
         ig->memory_x87 = true;
         break;
     default:
         break;
     }
     vendor_differences(in, before, ig);
-    /* PE beside an unmasked OE or UE needs the result with an unbounded exponent; we report what the masked operation
-     * said. */
+    /* PE beside an unmasked OE or UE needs the result with an unbounded exponent; we report what the masked
+     * operation said. */
     ig->mxcsr_fault |= 1 << 5;
 }
 
-/* -- Equal? ---------------------------------------------------------------------------------------------------------------- */
+/* -- Equal?
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static bool differ(char *text, size_t n, const char *what, uint64_t a, uint64_t b)
 {
@@ -214,7 +255,8 @@ static bool nearly_equal(const uint8_t *a, const uint8_t *b)
     return true;
 }
 
-bool states_equal(const struct isa_state *a, const struct isa_state *b, const struct ignore *ig, char *text, size_t n)
+bool states_equal(const struct isa_state *a, const struct isa_state *b, const struct ignore *ig, char *text,
+                  size_t n)
 {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                         "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
@@ -259,7 +301,8 @@ bool states_equal(const struct isa_state *a, const struct isa_state *b, const st
         if (memcmp(a->st[i], b->st[i], 10)) {
             snprintf(what, sizeof(what), "st%u%s", i, memcmp(a->st[i], b->st[i], 8) ? "" : " exponent");
             unsigned at = memcmp(a->st[i], b->st[i], 8) ? 0 : 8;
-            return differ(text, n, what, load_le(a->st[i] + at, at ? 2 : 8), load_le(b->st[i] + at, at ? 2 : 8));
+            return differ(text, n, what, load_le(a->st[i] + at, at ? 2 : 8),
+                          load_le(b->st[i] + at, at ? 2 : 8));
         }
     return true;
 }
@@ -272,7 +315,8 @@ static bool is_pointer_byte(const struct insn *in, int64_t offset)
     return in->zi.operand_width == 16 ? offset >= 6 && offset < 14 : offset >= 12 && offset < 28;
 }
 
-bool memory_equal(const struct ignore *ig, const struct insn *in, const struct isa_state *before, char *text, size_t n)
+bool memory_equal(const struct ignore *ig, const struct insn *in, const struct isa_state *before, char *text,
+                  size_t n)
 {
     for (unsigned k = 0; k < REGION_COUNT; k++) {
         const struct region *g = &regions[k];
@@ -284,15 +328,17 @@ bool memory_equal(const struct ignore *ig, const struct insn *in, const struct i
                 continue;
             if (ig->memory_x87 && is_pointer_byte(in, (int64_t)(g->base + i - operand)))
                 continue;
-            snprintf(text, n, "memory %#llx: host %02x, droste %02x", (unsigned long long)g->base + i, g->native[i],
-                     g->guest[i]);
+            snprintf(text, n, "memory %#llx: host %02x, droste %02x", (unsigned long long)g->base + i,
+                     g->native[i], g->guest[i]);
             return false;
         }
     }
     return true;
 }
 
-/* -- For people -------------------------------------------------------------------------------------------------------------- */
+/* -- For people
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 void insn_print(const struct insn *in, char *text, size_t n)
 {

@@ -1,9 +1,9 @@
 /*
  * tests/isa/emulated.c -- the droste side: one processor, made through cpu/'s public interface, in user mode.
  *
- * Page tables map the test's pages at the native side's linear addresses. Exceptions go through a real IDT to handlers
- * that are recognised by their address; vector, error code and the interrupted state are read from there and from the
- * stack, as an operating system would.
+ * Page tables map the test's pages at the native side's linear addresses. Exceptions go through a real IDT to
+ * handlers that are recognised by their address; vector, error code and the interrupted state are read from
+ * there and from the stack, as an operating system would.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +55,9 @@ struct region regions[REGION_COUNT] = {
     [REGION_STACK] = {.base = STACK_BASE, .size = STACK_SIZE},
 };
 
-/* -- Memory ---------------------------------------------------------------------------------------------------------- */
+/* -- Memory
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static const struct region *region_of(uint64_t linear, unsigned n)
 {
@@ -110,7 +112,8 @@ void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n)
     phys_write(&emu.phys, CODE_GPA + (linear - CODE_BASE), p, n);
 }
 
-/* -- Making the machine ------------------------------------------------------------------------------------------------- */
+/* -- Making the machine
+ * ------------------------------------------------------------------------------------------------- */
 
 static uint64_t *table_entry(uint64_t linear)
 {
@@ -151,7 +154,9 @@ static void fill_descriptors(void)
         uint8_t *gate = emu.phys.ram + IDT_GPA + v * 16;
         /* DPL 3 for INT3 and INTO only, as operating systems have it. */
         uint64_t dpl = v == 3 || v == 4 ? 3 : 0;
-        store_le(gate, (at & 0xffff) | SEL_KERNEL << 16 | (0x8eull | dpl << 5) << 40 | (at >> 16 & 0xffff) << 48, 8);
+        store_le(gate,
+                 (at & 0xffff) | SEL_KERNEL << 16 | (0x8eull | dpl << 5) << 40 | (at >> 16 & 0xffff) << 48,
+                 8);
         store_le(gate + 8, at >> 32, 8);
     }
     memset(emu.phys.ram + HANDLERS_GPA, 0xf4, PAGE_SIZE);
@@ -160,8 +165,8 @@ static void fill_descriptors(void)
 
 static struct segment flat(uint16_t selector, unsigned type, uint32_t bits)
 {
-    return (struct segment){.selector = selector, .limit = 0xffffffff,
-                            .ar = type | AR_S | 3u << 5 | AR_P | AR_G | bits};
+    return (struct segment){
+        .selector = selector, .limit = 0xffffffff, .ar = type | AR_S | 3u << 5 | AR_P | AR_G | bits};
 }
 
 static void user_mode(unsigned mode)
@@ -187,7 +192,8 @@ static void die(const char *what, const struct error *e)
 const struct cpu_model *emulated_model(void)
 {
     struct error e = {""};
-    if (!emu.model.name[0] && !cpu_model_parse(&emu.model, "default", &e) && !cpu_model_parse(&emu.model, "", &e))
+    if (!emu.model.name[0] && !cpu_model_parse(&emu.model, "default", &e) &&
+        !cpu_model_parse(&emu.model, "", &e))
         die("processor model", &e);
     return &emu.model;
 }
@@ -205,8 +211,14 @@ void emulated_init(void)
     if (!code || !stubs)
         die("code cache", &e);
     emu.cpu = calloc(1, sizeof(*emu.cpu));
-    struct cpu_wiring w = {.phys = &emu.phys, .bus = &emu.bus, .clock = &emu.clock, .log = &emu.log, .code = code,
-                           .stubs = stubs, .model = emulated_model(), .cpu_count = 1};
+    struct cpu_wiring w = {.phys = &emu.phys,
+                           .bus = &emu.bus,
+                           .clock = &emu.clock,
+                           .log = &emu.log,
+                           .code = code,
+                           .stubs = stubs,
+                           .model = emulated_model(),
+                           .cpu_count = 1};
     if (!cpu_init(emu.cpu, &w, &e))
         die("processor", &e);
 
@@ -226,8 +238,8 @@ void emulated_init(void)
     cpu->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     cpu->gdtr = (struct table_register){KERNEL_BASE + GDT_GPA, 0xfff};
     cpu->idtr = (struct table_register){KERNEL_BASE + IDT_GPA, 0xfff};
-    cpu->seg[SEG_TR] = (struct segment){.base = KERNEL_BASE + TSS_GPA, .limit = 0x67, .selector = SEL_TSS,
-                                        .ar = 11 | AR_P};
+    cpu->seg[SEG_TR] =
+        (struct segment){.base = KERNEL_BASE + TSS_GPA, .limit = 0x67, .selector = SEL_TSS, .ar = 11 | AR_P};
     cpu->activity = ACTIVITY_ACTIVE;
     user_mode(64);
 
@@ -238,7 +250,8 @@ void emulated_init(void)
     }
 }
 
-/* -- State in and out -------------------------------------------------------------------------------------------------------- */
+/* -- State in and out
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void put_state(const struct isa_state *s)
 {
@@ -331,14 +344,14 @@ void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *o
 double emulated_speed(void)
 {
     static const uint8_t loop[] = {
-        0x48, 0x8b, 0x06,                   /* mov rax, [rsi] */
-        0x48, 0x01, 0xc3,                   /* add rbx, rax */
-        0x48, 0x89, 0x1f,                   /* mov [rdi], rbx */
-        0x48, 0xc1, 0xc3, 0x07,             /* rol rbx, 7 */
-        0x48, 0x8d, 0x54, 0x9a, 0x10,       /* lea rdx, [rdx + rbx*4 + 16] */
-        0x48, 0x31, 0xd0,                   /* xor rax, rdx */
-        0xff, 0xc9,                         /* dec ecx */
-        0x75, 0xe7,                         /* jnz */
+        0x48, 0x8b, 0x06,             /* mov rax, [rsi] */
+        0x48, 0x01, 0xc3,             /* add rbx, rax */
+        0x48, 0x89, 0x1f,             /* mov [rdi], rbx */
+        0x48, 0xc1, 0xc3, 0x07,       /* rol rbx, 7 */
+        0x48, 0x8d, 0x54, 0x9a, 0x10, /* lea rdx, [rdx + rbx*4 + 16] */
+        0x48, 0x31, 0xd0,             /* xor rax, rdx */
+        0xff, 0xc9,                   /* dec ecx */
+        0x75, 0xe7,                   /* jnz */
     };
     struct isa_state s = {.rip = CODE_BASE, .rflags = FLAG_1 | FLAG_IF, .mxcsr = 0x1f80, .fcw = 0x37f};
     s.r[REG_RSI] = DATA_BASE;

@@ -1,8 +1,8 @@
 /*
  * tests/isa/form.c -- the forms: every encoding of every row of insn.def, found by walking the opcode maps.
  *
- * Prefixes, REX.W, opcodes and ModRM are tried one by one; Zydis says what an encoding is. Encodings that differ in a
- * prefix without effect are one form.
+ * Prefixes, REX.W, opcodes and ModRM are tried one by one; Zydis says what an encoding is. Encodings that
+ * differ in a prefix without effect are one form.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ const struct insn_row *row_of_insn(const ZydisDecodedInstruction *zi)
     return insn_row(m);
 }
 
-/* -- What does not run here ------------------------------------------------------------------------------------------ */
+/* -- What does not run here
+ * ------------------------------------------------------------------------------------------ */
 
 static const struct {
     uint16_t mnemonic;
@@ -52,7 +53,8 @@ const char *row_skipped(const struct insn_row *row, const struct cpu_model *mode
     return NULL;
 }
 
-/* -- Encoding a trial ---------------------------------------------------------------------------------------------------- */
+/* -- Encoding a trial
+ * ---------------------------------------------------------------------------------------------------- */
 
 static unsigned trial_bytes(const struct form *f, unsigned modrm, uint8_t *b)
 {
@@ -100,9 +102,13 @@ static void describe(const ZydisDecodedInstruction *zi, const ZydisDecodedOperan
         const char *kind = kinds[o->type];
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
-            kind = c == ZYDIS_REGCLASS_XMM ? "xmm" : c == ZYDIS_REGCLASS_MMX ? "mm" : c == ZYDIS_REGCLASS_X87 ? "st"
-                   : c == ZYDIS_REGCLASS_SEGMENT ? "sreg" : "r";
-            if (o->encoding == ZYDIS_OPERAND_ENCODING_NONE && c >= ZYDIS_REGCLASS_GPR8 && c <= ZYDIS_REGCLASS_GPR64)
+            kind = c == ZYDIS_REGCLASS_XMM       ? "xmm"
+                   : c == ZYDIS_REGCLASS_MMX     ? "mm"
+                   : c == ZYDIS_REGCLASS_X87     ? "st"
+                   : c == ZYDIS_REGCLASS_SEGMENT ? "sreg"
+                                                 : "r";
+            if (o->encoding == ZYDIS_OPERAND_ENCODING_NONE && c >= ZYDIS_REGCLASS_GPR8 &&
+                c <= ZYDIS_REGCLASS_GPR64)
                 kind = ZydisRegisterGetString(o->reg.value);
         }
         at += snprintf(text + at, n - (size_t)at, "%c%s%u", i ? ',' : ' ', kind, o->size);
@@ -124,7 +130,8 @@ static bool same_without(const struct form *f, unsigned modrm, const char *text,
 }
 
 /* A prefix whose removal leaves the same instruction makes no form of its own. */
-static bool has_idle_prefix(const struct form *f, unsigned modrm, const ZydisDecodedInstruction *zi, const char *text)
+static bool has_idle_prefix(const struct form *f, unsigned modrm, const ZydisDecodedInstruction *zi,
+                            const char *text)
 {
     struct form g;
     if (f->rex_w) {
@@ -139,7 +146,8 @@ static bool has_idle_prefix(const struct form *f, unsigned modrm, const ZydisDec
         if (same_without(f, modrm, text, g))
             return true;
     }
-    if (f->rep && !(zi->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))) {
+    if (f->rep &&
+        !(zi->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))) {
         g = *f;
         g.rep = 0;
         if (same_without(f, modrm, text, g))
@@ -148,7 +156,9 @@ static bool has_idle_prefix(const struct form *f, unsigned modrm, const ZydisDec
     return false;
 }
 
-/* -- Adding ---------------------------------------------------------------------------------------------------------------- */
+/* -- Adding
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static bool has_byte_gpr(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op)
 {
@@ -164,7 +174,9 @@ static void append(struct form *f, const char *text)
 {
     static const char *const maps[] = {"", "0f", "0f38", "0f3a"};
     int at = snprintf(f->name, sizeof(f->name), "%s%s%s%s%s%s [%s%s%s%s%s%02x", text, f->lock ? " lock" : "",
-                      f->rep == 0xf3 && f->map == MAP_ONE ? " f3" : f->rep == 0xf2 && f->map == MAP_ONE ? " f2" : "",
+                      f->rep == 0xf3 && f->map == MAP_ONE   ? " f3"
+                      : f->rep == 0xf2 && f->map == MAP_ONE ? " f2"
+                                                            : "",
                       f->p67 ? " a32" : "", f->high ? " high" : "", f->mode == 32 ? " mode32" : "",
                       f->vex ? "vex." : "", f->p66 && !f->vex ? "66." : "", f->rep && !f->vex ? "rep." : "",
                       f->rex_w ? "w." : "", maps[f->map], f->opcode);
@@ -215,13 +227,14 @@ static bool wanted_in_32(const struct form *f, const struct insn_row *row)
 /* With a real prefix the host may do something else than the SDM's processor. */
 static bool refused(const struct form *f, const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op)
 {
-    if (zi->attributes & (ZYDIS_ATTRIB_HAS_XACQUIRE | ZYDIS_ATTRIB_HAS_XRELEASE | ZYDIS_ATTRIB_HAS_BND |
-                          ZYDIS_ATTRIB_HAS_NOTRACK | ZYDIS_ATTRIB_HAS_BRANCH_TAKEN | ZYDIS_ATTRIB_HAS_BRANCH_NOT_TAKEN))
+    if (zi->attributes &
+        (ZYDIS_ATTRIB_HAS_XACQUIRE | ZYDIS_ATTRIB_HAS_XRELEASE | ZYDIS_ATTRIB_HAS_BND |
+         ZYDIS_ATTRIB_HAS_NOTRACK | ZYDIS_ATTRIB_HAS_BRANCH_TAKEN | ZYDIS_ATTRIB_HAS_BRANCH_NOT_TAKEN))
         return true;
     if (zi->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
         return true;
-    /* 66H with a near branch: AMD takes a 16-bit target, Intel ignores it in 64-bit mode. In 32-bit mode the target
-     * would be below what can be mapped. */
+    /* 66H with a near branch: AMD takes a 16-bit target, Intel ignores it in 64-bit mode. In 32-bit mode the
+     * target would be below what can be mapped. */
     if (f->p66 && zi->meta.branch_type != ZYDIS_BRANCH_TYPE_NONE)
         return true;
     /* Segment registers, control and debug registers: tests/guest. */
@@ -330,8 +343,8 @@ static void consider(struct form f, const struct cpu_model *model)
 /* NOP r/m and the hint NOPs have eight encodings of nothing each; one is enough. */
 static bool is_prefix_byte(const struct form *f)
 {
-    static const uint8_t bytes[] = {0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
-                                    0xc4, 0xc5, 0x62, 0x8f};
+    static const uint8_t bytes[] = {0x0f, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66,
+                                    0x67, 0xf0, 0xf2, 0xf3, 0xc4, 0xc5, 0x62, 0x8f};
     if (f->vex)
         return false;
     if (f->map == MAP_0F)
@@ -356,8 +369,12 @@ void forms_build(const struct cpu_model *model)
                 for (unsigned p66 = 0; p66 < 2; p66++)
                     for (unsigned rep = 0; rep < 3; rep++)
                         for (unsigned w = 0; w < (mode == 64 ? 2u : 1u); w++) {
-                            struct form f = {.mode = (uint8_t)mode, .map = (uint8_t)map, .opcode = (uint8_t)opcode,
-                                             .p66 = p66, .rep = reps[rep], .rex_w = w};
+                            struct form f = {.mode = (uint8_t)mode,
+                                             .map = (uint8_t)map,
+                                             .opcode = (uint8_t)opcode,
+                                             .p66 = p66,
+                                             .rep = reps[rep],
+                                             .rex_w = w};
                             if (is_prefix_byte(&f))
                                 continue;
                             consider(f, model);
@@ -369,8 +386,12 @@ void forms_build(const struct cpu_model *model)
         for (unsigned opcode = 0; opcode < 256; opcode++)
             for (unsigned pp = 0; pp < 4; pp++)
                 for (unsigned w = 0; w < 2; w++) {
-                    struct form f = {.mode = 64, .map = (uint8_t)map, .opcode = (uint8_t)opcode, .vex = true,
-                                     .vex_pp = (uint8_t)pp, .vex_w = (uint8_t)w};
+                    struct form f = {.mode = 64,
+                                     .map = (uint8_t)map,
+                                     .opcode = (uint8_t)opcode,
+                                     .vex = true,
+                                     .vex_pp = (uint8_t)pp,
+                                     .vex_w = (uint8_t)w};
                     consider(f, model);
                 }
 }

@@ -1,9 +1,10 @@
 /*
  * tests/isa/isa.h -- the comparison of droste's instructions with the host's own processor.
  *
- * A form is one encoding of one row of insn.def with one kind of operands (form.c); a case is an encoding with registers
- * chosen, and a state (cases.c). Both sides run it at the same linear addresses: natively (native.c) and in droste
- * (emulated.c); compare.c tells what may differ. All is a function of seed, form and case number.
+ * A form is one encoding of one row of insn.def with one kind of operands (form.c); a case is an encoding
+ * with registers chosen, and a state (cases.c). Both sides run it at the same linear addresses: natively
+ * (native.c) and in droste (emulated.c); compare.c tells what may differ. All is a function of seed, form and
+ * case number.
  */
 #ifndef TESTS_ISA_ISA_H
 #define TESTS_ISA_ISA_H
@@ -15,7 +16,9 @@
 #include "cpu/lift/lift.h"
 #include "native.h"
 
-/* -- Forms ------------------------------------------------------------------------------------------------------------ */
+/* -- Forms
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 enum form_map { MAP_ONE, MAP_0F, MAP_0F38, MAP_0F3A };
 
@@ -27,7 +30,7 @@ struct form {
     bool vex;
     uint8_t vex_pp, vex_w;
     bool p66, lock, p67, rex_w;
-    uint8_t rep; /* 0, F2H, F3H */
+    uint8_t rep;     /* 0, F2H, F3H */
     bool opcode_reg; /* register in the opcode's low bits */
     bool modrm, mem;
     int8_t reg, rm; /* fixed ModRM fields, -1 free */
@@ -43,7 +46,9 @@ void forms_build(const struct cpu_model *model);
 const char *row_skipped(const struct insn_row *row, const struct cpu_model *model);
 const struct insn_row *row_of_insn(const ZydisDecodedInstruction *zi);
 
-/* -- Cases -------------------------------------------------------------------------------------------------------------- */
+/* -- Cases
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 struct rng {
     uint64_t s;
@@ -77,7 +82,9 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
 void state_background(struct rng *r, struct isa_state *s);
 uint64_t value_gpr(struct rng *r);
 
-/* -- Memory --------------------------------------------------------------------------------------------------------------- */
+/* -- Memory
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 struct region {
     uint64_t base;
@@ -90,10 +97,11 @@ extern struct region regions[REGION_COUNT];
 /* Both copies. False when [linear, linear + n) is not all in data or stack. */
 bool memory_write(uint64_t linear, const void *p, unsigned n);
 bool memory_is_mapped(uint64_t linear, unsigned n);
-void memory_reset(void); /* the background pattern, in both */
+void memory_reset(void);                                        /* the background pattern, in both */
 void code_write(uint64_t linear, const uint8_t *p, unsigned n); /* both sides */
 
-/* -- The two sides ------------------------------------------------------------------------------------------------------- */
+/* -- The two sides
+ * ------------------------------------------------------------------------------------------------------- */
 
 void emulated_init(void);
 const struct cpu_model *emulated_model(void);
@@ -102,7 +110,9 @@ void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *out, uint64_t end);
 double emulated_speed(void); /* instructions a second of the interpreter on a small loop */
 
-/* -- Comparison ------------------------------------------------------------------------------------------------------------ */
+/* -- Comparison
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 /* What of the result counts. */
 struct ignore {
@@ -112,19 +122,24 @@ struct ignore {
     bool fault_order;     /* both faulted: enough */
     bool host_may_fault;  /* the host faults where we do not */
     bool fault_page;      /* CR2: somewhere in the operand is enough */
-    bool memory_x87;   /* FNSAVE, FNSTENV: pointers */
-    bool approximate;  /* RCPPS and its kin: 12 bits count */
-    const char *why;   /* a whole case that is known to differ */
+    bool memory_x87;      /* FNSAVE, FNSTENV: pointers */
+    bool approximate;     /* RCPPS and its kin: 12 bits count */
+    const char *why;      /* a whole case that is known to differ */
 };
-void ignore_for(const struct form *f, const struct insn *in, const struct isa_state *before, struct ignore *ig);
+void ignore_for(const struct form *f, const struct insn *in, const struct isa_state *before,
+                struct ignore *ig);
 /* True when equal; else a description in text. */
-bool states_equal(const struct isa_state *native, const struct isa_state *emulated, const struct ignore *ig, char *text,
+bool states_equal(const struct isa_state *native, const struct isa_state *emulated, const struct ignore *ig,
+                  char *text, size_t n);
+bool memory_equal(const struct ignore *ig, const struct insn *in, const struct isa_state *before, char *text,
                   size_t n);
-bool memory_equal(const struct ignore *ig, const struct insn *in, const struct isa_state *before, char *text, size_t n);
-void states_print(const struct isa_state *before, const struct isa_state *native, const struct isa_state *emulated);
+void states_print(const struct isa_state *before, const struct isa_state *native,
+                  const struct isa_state *emulated);
 void insn_print(const struct insn *in, char *text, size_t n);
 
-/* -- Runs --------------------------------------------------------------------------------------------------------------------- */
+/* -- Runs
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 struct sequence_result {
     uint64_t passed, failed;

@@ -1,5 +1,6 @@
 /*
- * tests/isa/main.c -- test_isa: every form of every row of insn.def, 1,000 cases each, natively and in droste.
+ * tests/isa/main.c -- test_isa: every form of every row of insn.def, 1,000 cases each, natively and in
+ * droste.
  *
  *   test_isa                              all forms
  *   test_isa --only TEXT                  forms whose name contains TEXT
@@ -35,7 +36,8 @@ static struct {
     uint64_t first;
 } opt = {.seed = 1, .cases = 1000, .workers = 2};
 
-/* -- One form -------------------------------------------------------------------------------------------------------- */
+/* -- One form
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool encoding_for(const struct form *f, uint64_t group, struct insn *in)
 {
@@ -71,7 +73,8 @@ static void report(const struct form *f, const struct insn *in, uint64_t k, cons
 }
 
 /* Runs case k of f on both sides; false and a message when they differ. */
-static void run_case(const struct form *f, const struct insn *in, uint64_t k, struct form_result *res, bool show)
+static void run_case(const struct form *f, const struct insn *in, uint64_t k, struct form_result *res,
+                     bool show)
 {
     struct rng r = rng_for(opt.seed, f->name, k, 2);
     struct isa_state before, native, emulated;
@@ -88,8 +91,9 @@ static void run_case(const struct form *f, const struct insn *in, uint64_t k, st
     emulated_run(f->mode, &before, &emulated, 0);
     res->cases++;
     res->faults += native.vector >= 0;
-    bool equal = states_equal(&native, &emulated, &ig, what, sizeof(what)) &&
-                 ((ig.host_may_fault && native.vector >= 0) || memory_equal(&ig, in, &before, what, sizeof(what)));
+    bool equal =
+        states_equal(&native, &emulated, &ig, what, sizeof(what)) &&
+        ((ig.host_may_fault && native.vector >= 0) || memory_equal(&ig, in, &before, what, sizeof(what)));
     if (!equal && res->failed++ < REPORTS_PER_FORM)
         report(f, in, k, what);
     if (show) {
@@ -119,7 +123,9 @@ static void run_form(const struct form *f, struct form_result *res)
     unplace(&in);
 }
 
-/* -- Workers ------------------------------------------------------------------------------------------------------------- */
+/* -- Workers
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 struct shared {
     struct sequence_result sequences[16];
@@ -168,7 +174,8 @@ static bool run_workers(struct shared *sh)
         int status = 0;
         waitpid(pids[w], &status, 0);
         if (WIFSIGNALED(status) || WEXITSTATUS(status)) {
-            printf("FAIL worker %u ended with %s %d in form '%s'\n", w, WIFSIGNALED(status) ? "signal" : "status",
+            printf("FAIL worker %u ended with %s %d in form '%s'\n", w,
+                   WIFSIGNALED(status) ? "signal" : "status",
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
                    opt.sequence ? "sequence" : forms[sh->running[w]].name);
             ok = false;
@@ -177,7 +184,9 @@ static bool run_workers(struct shared *sh)
     return ok;
 }
 
-/* -- Summary --------------------------------------------------------------------------------------------------------------- */
+/* -- Summary
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 struct totals {
     uint64_t passed, failed, skipped, rows, rows_skipped;
@@ -214,8 +223,9 @@ static void summarise_row(const struct insn_row *row, const struct shared *sh, s
             sum.failed++;
         }
         if (opt.coverage)
-            printf("  %-60s %7llu cases %7llu faults %7llu failed\n", forms[i].name, (unsigned long long)r->cases,
-                   (unsigned long long)r->faults, (unsigned long long)r->failed);
+            printf("  %-60s %7llu cases %7llu faults %7llu failed\n", forms[i].name,
+                   (unsigned long long)r->cases, (unsigned long long)r->faults,
+                   (unsigned long long)r->failed);
     }
     if (count == 0 && !opt.only) {
         printf("FAIL %s: a row of insn.def without a form\n", name);
@@ -292,8 +302,8 @@ static bool parse(int argc, char **argv)
 static int finish(const struct totals *t)
 {
     printf("seed %llu\n", (unsigned long long)opt.seed);
-    printf("%llu passed, %llu failed, %llu skipped\n", (unsigned long long)t->passed, (unsigned long long)t->failed,
-           (unsigned long long)t->skipped);
+    printf("%llu passed, %llu failed, %llu skipped\n", (unsigned long long)t->passed,
+           (unsigned long long)t->failed, (unsigned long long)t->skipped);
     return t->failed != 0;
 }
 
@@ -302,8 +312,9 @@ int main(int argc, char **argv)
     struct totals t = {0};
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!parse(argc, argv)) {
-        fprintf(stderr, "usage: test_isa [--seed N] [--only TEXT] [--form NAME --case K] [--cases N] [--coverage] "
-                        "[--sequence] [--speed] [--workers N]\n");
+        fprintf(stderr,
+                "usage: test_isa [--seed N] [--only TEXT] [--form NAME --case K] [--cases N] [--coverage] "
+                "[--sequence] [--speed] [--workers N]\n");
         return 2;
     }
     forms_build(emulated_model());

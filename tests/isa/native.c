@@ -1,10 +1,10 @@
 /*
  * tests/isa/native.c -- runs an instruction on the host's processor with every register chosen.
  *
- * The state goes in by rt_sigreturn on a frame of our making and comes out in the frame of the signal that ends the run:
- * INT3 behind the instruction, or the exception that it raised. So every GPR (RSP too), RFLAGS, XMM, MXCSR and x87
- * register is the test's own, and no instruction of ours runs in that state.
- * FS keeps the C library's base; DS, ES and SS are flat, so that CS = 23H runs 32-bit code.
+ * The state goes in by rt_sigreturn on a frame of our making and comes out in the frame of the signal that
+ * ends the run: INT3 behind the instruction, or the exception that it raised. So every GPR (RSP too), RFLAGS,
+ * XMM, MXCSR and x87 register is the test's own, and no instruction of ours runs in that state. FS keeps the
+ * C library's base; DS, ES and SS are flat, so that CS = 23H runs 32-bit code.
  */
 #define _GNU_SOURCE
 #include "native.h"
@@ -43,7 +43,7 @@ static struct {
     size_t xsave_size;
     struct isa_state *out;
     uint64_t start;
-    bool expects_int3; /* INT3 itself is under test */
+    bool expects_int3;            /* INT3 itself is under test */
     uint64_t runs, runs_at_alarm; /* the same run at two alarms hangs */
     volatile bool running, have_frame;
     uint8_t *code; /* writable view of the code pages */
@@ -54,7 +54,9 @@ static const int gpr_slots[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, R
 
 enum { TRAP_DB = 1, TRAP_BP = 3, TRAP_PF = 14, PF_FETCH = 16 };
 
-/* -- Out ------------------------------------------------------------------------------------------------------------ */
+/* -- Out
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void keep_frame(const ucontext_t *uc)
 {
@@ -106,7 +108,9 @@ static void take_state(const ucontext_t *uc, int signal)
 static void handler(int signal, siginfo_t *info, void *context)
 {
     /* RFLAGS.AC is still the test's: our own code may be unaligned. (Below the red zone.) */
-    __asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x40000, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" ::: "cc", "memory");
+    __asm__ volatile(
+        "lea -128(%%rsp), %%rsp\n\tpushfq\n\tandq $~0x40000, (%%rsp)\n\tpopfq\n\tlea 128(%%rsp), %%rsp" ::
+            : "cc", "memory");
     (void)info;
     ucontext_t *uc = context;
     if (!native.have_frame) {
@@ -129,7 +133,9 @@ static void handler(int signal, siginfo_t *info, void *context)
     longjmp(native.back, 1);
 }
 
-/* -- In --------------------------------------------------------------------------------------------------------------- */
+/* -- In
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 NORETURN static void enter(ucontext_t *uc)
 {

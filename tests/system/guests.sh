@@ -6,6 +6,6 @@ source "$(dirname "$0")/common.sh"
 export DROSTE
 for name; do
     echo "-- $name"
-    check "$name" timeout -k 5 250 "$here/../guest/run" "$name" --on droste --seconds 240 --quiet
+    check "$name" timeout -k 5 80 "$here/../guest/run" "$name" --on droste --seconds 60 --quiet
 done
 finish
