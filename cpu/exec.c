@@ -283,6 +283,17 @@ static void remember(struct cpu *cpu, struct block *b)
                              .key = cpu->key};
 }
 
+/* The block at cpu->rip when it was remembered and nothing has changed since; NULL: find it. */
+static struct block *remembered(struct cpu *cpu)
+{
+    const struct jump_entry *j = &cpu->code->jumps[cpu->id][jump_hash(cpu->rip)];
+    if (j->rip != cpu->rip || j->key != cpu->key || j->tlb != cpu->tlb || j->generation != cpu->mmu.generation ||
+        j->cs_base != cpu->seg[SEG_CS].base || !j->block || !j->block->valid || cpu->budget < j->block->insn_count)
+        return NULL;
+    cpu->r[REG_PAGE] = j->page;
+    return j->block;
+}
+
 /* -- The loop -------------------------------------------------------------------------------------------------------- */
 
 static void run_single(struct cpu *cpu)
@@ -332,11 +343,14 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
                 continue;
             }
         }
-        struct block *b = find_block(cpu, false);
-        if (unlikely(cpu->budget < b->insn_count)) {
-            b = find_block(cpu, true);
-        } else {
-            remember(cpu, b);
+        struct block *b = remembered(cpu);
+        if (!b) {
+            b = find_block(cpu, false);
+            if (unlikely(cpu->budget < b->insn_count)) {
+                b = find_block(cpu, true);
+            } else {
+                remember(cpu, b);
+            }
         }
         if (unlikely(trace_on(cpu->trace, TRACE_block))) {
             cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;

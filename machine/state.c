@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cpu/exec.h"
+#include "cpu/flags.h"
 #include "snapshots/file.h"
 
 static bool page_is_zero(const uint8_t *p)
@@ -20,8 +21,16 @@ static bool page_is_zero(const uint8_t *p)
     return true;
 }
 
+/* Lazy flags have many forms of the same value; what is saved and hashed is one of them. */
+static void settle_flags(struct machine *m)
+{
+    for (uint32_t i = 0; i < m->cpu_count; i++)
+        flags_set_arith(&m->cpus[i], flags_arith(&m->cpus[i]));
+}
+
 uint64_t machine_hash(struct machine *m)
 {
+    settle_flags(m);
     uint64_t h = state_list_hash(&m->states, 0);
     for (uint64_t at = 0; at < m->phys.ram_size; at += PAGE_SIZE)
         if (!page_is_zero(m->phys.ram + at))
@@ -40,6 +49,7 @@ static void describe(const struct machine *m, char *text, size_t n)
 bool machine_save(struct machine *m, const char *path, struct error *e)
 {
     char text[256];
+    settle_flags(m);
     describe(m, text, sizeof(text));
     return snapshot_save(path, &m->states, text, m->phys.ram, m->phys.ram_size, e);
 }

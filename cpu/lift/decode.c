@@ -43,10 +43,8 @@ static ZyanStatus decode(uint32_t key, const uint8_t *bytes, unsigned length, Zy
         mode = ZYDIS_MACHINE_MODE_LONG_64;
         stack = ZYDIS_STACK_WIDTH_64;
     } else {
-        bool real = !(key & KEY_PE) || (key & KEY_VM);
-        mode = key & KEY_D ? ZYDIS_MACHINE_MODE_LEGACY_32
-               : real      ? ZYDIS_MACHINE_MODE_REAL_16
-                           : ZYDIS_MACHINE_MODE_LEGACY_16;
+        /* Not REAL_16: what real-address mode refuses, and how (#UD or #GP), the rows say. */
+        mode = key & KEY_D ? ZYDIS_MACHINE_MODE_LEGACY_32 : ZYDIS_MACHINE_MODE_LEGACY_16;
         stack = key & KEY_SS_B ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
     }
     ZydisDecoderInit(&decoder, mode, stack);

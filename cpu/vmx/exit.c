@@ -226,10 +226,9 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
     cpu_events_changed(cpu);
 }
 
-/* cpu_sync() after this changes nothing, so nothing called on the way can put the old RIP back. */
+/* After cpu_sync(). Another cpu_sync() then changes nothing, so nothing called on the way puts the old RIP back. */
 void vmx_leave_block(struct cpu *cpu)
 {
-    cpu_sync(cpu);
     if (cpu->block) {
         cpu->budget += cpu->block->insn_count - cpu->uop->insn;
         cpu->block = NULL;

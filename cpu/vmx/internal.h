@@ -125,7 +125,7 @@ struct vmx_exit {
     uint32_t length; /* VM-exit instruction length */
 };
 
-/* Exact state of the running instruction, then no block runs: RIP is what we make it. */
+/* After cpu_sync(): no block runs any more, RIP is what we make it. */
 void vmx_leave_block(struct cpu *cpu);
 NORETURN void vmx_exit(struct cpu *cpu, const struct vmx_exit *e);
 /* Exit of the running instruction, fault-like: length and RIP are those of the instruction. */

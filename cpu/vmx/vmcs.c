@@ -24,10 +24,10 @@
 /* Controls that checks of guest state look at. */
 #define GUEST_CONTROL(e) ((e) == 0x4002 || (e) == 0x401e || (e) == 0x4012)
 
-/* CR0 is an input of the checks of segments, too. */
+/* CR0 is an input of the checks of segments, too; the host's RSP is an input of none. */
 #define DIRTY_OF(e, segment)                                                                                 \
     (VMCS_ENCODING_TYPE(e) == VMCS_READ_ONLY ? 0                                                             \
-     : VMCS_ENCODING_TYPE(e) == VMCS_HOST    ? DIRTY_HOST                                                    \
+     : VMCS_ENCODING_TYPE(e) == VMCS_HOST    ? ((e) == 0x6c14 ? 0 : DIRTY_HOST)                              \
      : VMCS_ENCODING_TYPE(e) == VMCS_CONTROL                                                                 \
          ? (GUEST_CONTROL(e) ? DIRTY_ALL : UNCHECKED_CONTROL(e) ? 0 : DIRTY_CONTROL)                         \
      : segment            ? DIRTY_GUEST_SEGMENTS                                                             \

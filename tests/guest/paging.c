@@ -430,19 +430,21 @@ static void smap_implicit(struct area *areas)
         report_skip("smap-implicit", "SDM 3A 4.6.1", "no SMAP");
         return;
     }
-    /* A GDT on a user page: loading a segment register is an implicit supervisor access; AC does not help. */
+    /* An LDT on a user page: loading a segment register is an implicit supervisor access; AC does not help. The GDT
+     * stays where it is, since delivering the fault reads it. */
     const struct area *a = &areas[0];
     uint8_t *frame = (uint8_t *)(*a->entry[1] & PTE_ADDRESS);
-    memcpy(frame + 1024, gdt, 128);
-    struct table_register r = {127, a->address + 1024}, old = {SEL_LIMIT - 1, (uint64_t)gdt};
+    uint64_t ldt = a->address + 1024, data = gdt[SEL_USER_DATA / 8];
+    memcpy(frame + 1024 + 8, &data, 8);
+    gdt_set(SEL_TEST, descriptor((uint32_t)ldt, 127, 0x82));
+    gdt_set(SEL_TEST + 8, ldt >> 32);
+    asm volatile("lldt %w0" ::"r"(SEL_TEST));
     write_cr4(read_cr4() | CR4_SMAP);
-    asm volatile("lgdt %0" ::"m"(r));
-    struct trap t = TRY(asm volatile("stac; mov %w0, %%ds; clac" ::"r"(SEL_USER_DATA)));
-    asm volatile("clac; lgdt %0" ::"m"(old));
+    struct trap t = TRY(asm volatile("stac; mov %w0, %%ds; clac" ::"r"(0xf)));
+    asm volatile("clac");
     write_cr4(read_cr4() & ~CR4_SMAP);
-    asm volatile("mov %w0, %%ds" ::"r"(SEL_DATA));
-    check_fault("smap-implicit", "SDM 3A 4.6.1 implicit supervisor-mode accesses", t, PF_P,
-                a->address + 1024 + (SEL_USER_DATA & ~7));
+    asm volatile("lldt %w0; mov %w1, %%ds" ::"r"(0), "r"(SEL_DATA));
+    check_fault("smap-implicit", "SDM 3A 4.6.1 implicit supervisor-mode accesses", t, PF_P, ldt + 8);
     check_trap("stac-ring3", "SDM 2 STAC #UD if CPL > 0", TRY(user_run(user_stac, 0)), EXC_UD, 0);
 }
 

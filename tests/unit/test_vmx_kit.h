@@ -18,6 +18,7 @@
 
 /* No variable changes between setjmp and longjmp here; the compiler cannot know it. */
 #pragma GCC diagnostic ignored "-Wclobbered"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 enum {
     VK_VMXON = 0x1000,
