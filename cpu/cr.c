@@ -7,6 +7,7 @@
  */
 #include "cpu/system.h"
 
+#include "base/trace.h"
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
 #include "cpu/lapic.h"
@@ -177,6 +178,7 @@ void helper_write_cr(struct cpu *cpu, const struct uop *u)
     uint64_t v = cpu->r[u->a];
     if (!cpu_64bit(cpu))
         v = (uint32_t)v;
+    trace_cr_write(cpu->trace, cr, v, cpu->rip);
     if (cpu->vmx_non_root) {
         if (cr == 8) {
             if (vmx_cr8(cpu, true, &v, u->a))

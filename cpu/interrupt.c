@@ -10,6 +10,7 @@
  */
 #include "cpu/system.h"
 
+#include "base/trace.h"
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
@@ -262,6 +263,10 @@ void event_deliver(struct cpu *cpu)
 {
     struct event ev = cpu->event;
     cpu->event.valid = false;
+    if (ev.type == EVENT_EXTERNAL || ev.type == EVENT_NMI)
+        trace_interrupt(cpu->trace, ev.vector, cpu->rip);
+    else
+        trace_exception(cpu->trace, ev.vector, ev.error_code, ev.qualification, cpu->rip);
     if (cpu->vmx_non_root)
         vmx_event(cpu, &ev);
     if (cpu->delivering.valid) {

@@ -8,6 +8,7 @@
  */
 #include "cpu/system.h"
 
+#include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
@@ -31,6 +32,7 @@ static void check_permission(struct cpu *cpu, uint16_t port, unsigned size)
 static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size)
 {
     uint32_t v = bus_read_pio(cpu->bus, port, size);
+    trace_pio(cpu->trace, false, port, size, v);
     cpu_events_changed(cpu);
     debug_check_io(cpu, port, size);
     return v;
@@ -38,6 +40,7 @@ static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size)
 
 static void port_write(struct cpu *cpu, uint16_t port, unsigned size, uint32_t value)
 {
+    trace_pio(cpu->trace, true, port, size, value);
     bus_write_pio(cpu->bus, port, size, value);
     cpu_events_changed(cpu);
     debug_check_io(cpu, port, size);

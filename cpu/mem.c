@@ -9,6 +9,7 @@
 #include "cpu/mem.h"
 
 #include <string.h>
+#include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
@@ -102,6 +103,14 @@ static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned 
     return vmx_apic_access(cpu, gpa, linear, size, write, false, value);
 }
 
+/* An access that is never virtualised, because it crosses pages or is wider than 32 bits: exits when it is there. */
+static void apic_access_refused(struct cpu *cpu, gva_t linear, gpa_t gpa, bool write)
+{
+    uint64_t value;
+    if (unlikely(cpu->vmx_non_root))
+        vmx_apic_access(cpu, gpa, linear, 16, write, false, &value);
+}
+
 uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw)
 {
     check_canonical(cpu, seg, linear, size);
@@ -116,6 +125,8 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
             value = cpu_phys_read(cpu, gpa, size);
     } else {
         gpa_t gpa2 = translate(cpu, seg, linear + first, access, flags);
+        apic_access_refused(cpu, linear, gpa, false);
+        apic_access_refused(cpu, linear + first, gpa2, false);
         value = 0;
         for (unsigned i = 0; i < size; i++) {
             gpa_t at = i < first ? gpa + i : gpa2 + (i - first);
@@ -139,6 +150,8 @@ void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned si
             cpu_phys_write(cpu, gpa, size, value);
     } else {
         gpa_t gpa2 = translate(cpu, seg, linear + first, MMU_WRITE, flags);
+        apic_access_refused(cpu, linear, gpa, true);
+        apic_access_refused(cpu, linear + first, gpa2, true);
         for (unsigned i = 0; i < size; i++)
             cpu_phys_write(cpu, i < first ? gpa + i : gpa2 + (i - first), 1, value >> (i * 8) & 0xff);
     }
@@ -158,6 +171,7 @@ uint64_t cpu_phys_read(struct cpu *cpu, gpa_t gpa, unsigned size)
         value = lapic_read(cpu, (uint32_t)(gpa & PAGE_MASK), size);
     else
         value = bus_read_mmio(cpu->bus, gpa, size);
+    trace_mmio(cpu->trace, false, gpa, size, value);
     cpu_events_changed(cpu);
     return value;
 }
@@ -169,6 +183,7 @@ void cpu_phys_write(struct cpu *cpu, gpa_t gpa, unsigned size, uint64_t value)
         return;
     }
     cpu_sync(cpu);
+    trace_mmio(cpu->trace, true, gpa, size, value);
     gpa_t base = cpu->msr.apic_base & ~PAGE_MASK & BITS(45, 0);
     if ((gpa & ~PAGE_MASK) == base && (cpu->msr.apic_base & (BIT(11) | BIT(10))) == BIT(11))
         lapic_write(cpu, (uint32_t)(gpa & PAGE_MASK), size, value);
@@ -211,7 +226,9 @@ void cpu_probe(struct cpu *cpu, gva_t linear, unsigned length, enum mem_access a
 {
     for (uint64_t done = 0; done < length;) {
         gva_t at = linear + done;
-        translate(cpu, SEG_DS, at, access == MEM_READ ? MMU_READ : MMU_WRITE, flags);
+        gpa_t gpa = translate(cpu, SEG_DS, at, access == MEM_READ ? MMU_READ : MMU_WRITE, flags);
+        if (length > 4)
+            apic_access_refused(cpu, at, gpa, access != MEM_READ);
         done += PAGE_SIZE - (at & PAGE_MASK);
     }
 }
@@ -256,9 +273,9 @@ void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
     check_canonical(cpu, seg, linear, 16);
-    translate(cpu, seg, linear, MMU_READ, 0);
+    apic_access_refused(cpu, linear, translate(cpu, seg, linear, MMU_READ, 0), false);
     if (first < 16)
-        translate(cpu, seg, linear + first, MMU_READ, 0);
+        apic_access_refused(cpu, linear + first, translate(cpu, seg, linear + first, MMU_READ, 0), false);
     uint64_t low = mem_slow_read(cpu, seg, linear, 8, 0, false);
     v[1] = mem_slow_read(cpu, seg, linear + 8, 8, 0, false);
     v[0] = low;
@@ -273,9 +290,9 @@ void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t
     }
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
     check_canonical(cpu, seg, linear, 16);
-    translate(cpu, seg, linear, MMU_WRITE, 0);
+    apic_access_refused(cpu, linear, translate(cpu, seg, linear, MMU_WRITE, 0), true);
     if (first < 16)
-        translate(cpu, seg, linear + first, MMU_WRITE, 0);
+        apic_access_refused(cpu, linear + first, translate(cpu, seg, linear + first, MMU_WRITE, 0), true);
     mem_slow_write(cpu, seg, linear, 8, v[0], 0);
     mem_slow_write(cpu, seg, linear + 8, 8, v[1], 0);
 }

@@ -8,6 +8,7 @@
  */
 #include "cpu/system.h"
 
+#include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
@@ -251,6 +252,7 @@ void helper_rdmsr(struct cpu *cpu, const struct uop *u)
         if (index == 0x10 && cpu->vmx_non_root)
             v = vmx_tsc(cpu, v);
     }
+    trace_msr_read(cpu->trace, index, v, cpu->rip);
     cpu->r[REG_RAX] = (uint32_t)v;
     cpu->r[REG_RDX] = v >> 32;
 }
@@ -260,6 +262,7 @@ void helper_wrmsr(struct cpu *cpu, const struct uop *u)
     (void)u;
     uint32_t index = (uint32_t)cpu->r[REG_RCX];
     uint64_t v = (uint32_t)cpu->r[REG_RAX] | cpu->r[REG_RDX] << 32;
+    trace_msr_write(cpu->trace, index, v, cpu->rip);
     if (!(cpu->vmx_non_root && vmx_msr_access(cpu, index, true, &v)) && !cpu_wrmsr(cpu, index, v))
         cpu_raise_gp0(cpu);
     cpu_events_changed(cpu);

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 
 #define MEMORY (4ull << 20)
-#define RUN    5000u
+#define ROUND  600u
+#define ROUNDS 10u
 #define RAW_AT 64u /* input bytes from here on are instructions, to be run before all others */
 
 uint8_t *fuzz_seed_input(unsigned index, size_t *size)
@@ -44,9 +45,10 @@ static struct machine *make(const uint8_t *data, size_t size, struct dice *d)
     return m;
 }
 
-static uint64_t run(struct machine *m, uint64_t piece)
+/* One round in pieces of `piece` ticks. */
+static void run_round(struct machine *m, uint64_t piece)
 {
-    uint64_t end = m->clock.now + RUN;
+    uint64_t end = m->clock.now + ROUND;
     do {
         uint64_t until = MIN(m->clock.now + piece, end);
         enum machine_end why = machine_run(m, until);
@@ -58,6 +60,15 @@ static uint64_t run(struct machine *m, uint64_t piece)
             abort();
         }
     } while (m->clock.now < end);
+}
+
+static uint64_t run(struct machine *m, struct dice d, uint64_t piece)
+{
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        if (i)
+            guest_kick(&d, m);
+        run_round(m, piece);
+    }
     return machine_hash(m);
 }
 
@@ -66,15 +77,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct dice d;
     watchdog_start(20);
     struct machine *m = make(data, size, &d);
+    struct dice same = d;
     bool twice = dice_chance(&d, 25);
-    uint64_t hash = run(m, 200 + dice_below(&d, RUN)), now = m->clock.now;
+    uint64_t large = 200 + dice_below(&d, ROUND), little = 1 + dice_below(&d, 50);
+    uint64_t hash = run(m, same, large), now = m->clock.now;
     enum machine_end end = m->end;
     lab_free(m);
     if (!twice)
         return 0;
     m = make(data, size, &d);
-    uint64_t again = run(m, 1 + dice_below(&d, 50));
-    if (again != hash || m->clock.now != now || m->end != end) {
+    if (run(m, same, little) != hash || m->clock.now != now || m->end != end) {
         fprintf(stderr,
                 "fuzz: two runs in pieces of different lengths end differently: tick %" PRIu64 " and %" PRIu64
                 ", reason %d and %d\n",

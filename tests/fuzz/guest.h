@@ -62,5 +62,7 @@ void guest_code(struct dice *d, struct code *c, bool bits64);
 /* Puts memory, tables, code and the first processor into a random state; raw: bytes to run before all else.
  */
 void guest_make(struct dice *d, struct machine *m, const uint8_t *raw, size_t raw_size);
+/* Later: sends the processors back into the code, some in other states. */
+void guest_kick(struct dice *d, struct machine *m);
 
 #endif

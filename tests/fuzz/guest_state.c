@@ -78,27 +78,35 @@ static bool has_error_code(unsigned vector)
     return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
 }
 
+/* Goes on behind the instruction that faulted, or somewhere else in the code. */
 static void make_handler(struct setup *s, unsigned vector, bool real)
 {
     uint8_t bytes[16];
     struct code c = {bytes, 0, sizeof(bytes)};
-    unsigned skip = 1 + (unsigned)dice_below(s->d, 6), error = has_error_code(vector);
-    if (dice_chance(s->d, 5))
+    unsigned skip = 1 + (unsigned)dice_below(s->d, 6), rex = s->paging == PAGING_LONG;
+    uint32_t to = (uint32_t)dice_below(s->d, GUEST_CODE_LEN);
+    bool jump = dice_chance(s->d, 40);
+    if (dice_chance(s->d, 3))
         code_number(&c, dice_roll(s->d), 2);
     if (real) {
-        code_number(&c, 0x83e58955, 4); /* push bp; mov bp, sp; add word [bp + 2], skip; pop bp; iret */
-        code_number(&c, 0x0246 | skip << 16, 3);
+        code_number(&c, 0xe58955, 3); /* push bp; mov bp, sp; add or mov word [bp + 2]; pop bp; iret */
+        if (jump)
+            code_number(&c, 0x0246c7 | (uint64_t)to << 24, 5);
+        else
+            code_number(&c, 0x024683 | skip << 24, 4);
         code_number(&c, 0xcf5d, 2);
     } else {
-        unsigned rex = s->paging == PAGING_LONG;
-        if (error) { /* add rsp, 8 */
+        if (has_error_code(vector)) { /* add rsp, 8 */
             if (rex)
                 code_byte(&c, 0x48);
             code_number(&c, 0x00c483 | (rex ? 8u : 4u) << 16, 3);
         }
         if (rex)
             code_byte(&c, 0x48);
-        code_number(&c, 0x00240483 | skip << 24, 4); /* add [rsp], skip */
+        if (jump)
+            code_number(&c, 0x2404c7 | (uint64_t)(GUEST_CODE + to) << 24, 7);
+        else
+            code_number(&c, 0x00240483 | skip << 24, 4); /* add [rsp], skip */
         if (rex)
             code_byte(&c, 0x48);
         code_byte(&c, 0xcf);
@@ -538,6 +546,8 @@ static void vmx_program(struct setup *s, struct code *c, const struct vmcs *v, b
             vmx_write(&h, bits64, vmcs_fields[dice_below(s->d, vmcs_field_count)].encoding, dice_odd(s->d));
         if (dice_chance(s->d, 10))
             vmx_write(&h, bits64, 0x4016, BIT(31) | dice_below(s->d, 0x800));
+        if (dice_chance(s->d, 30))
+            vmx_write(&h, bits64, 0x681e, v->guest_cs_base + dice_below(s->d, GUEST_CODE_LEN));
         code_byte(&h, 0xba), code_number(&h, 0x681e, 4); /* guest RIP += n */
         code_number(&h, 0xd0780f, 3);
         code_number(&h, 0x00c083 | dice_below(s->d, 7) << 16, 3);
@@ -595,6 +605,32 @@ static void choose(struct setup *s)
     s->paging = s->mode == GUEST_REAL            ? PAGING_NONE
                 : s->mode >= GUEST_COMPATIBILITY ? PAGING_LONG
                                                  : dice_below(s->d, PAGING_LONG);
+}
+
+/* A selector's worth of fresh registers; in VMX operation only what keeps the state one that can be. */
+void guest_kick(struct dice *d, struct machine *m)
+{
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        struct cpu *cpu = &m->cpus[i];
+        struct setup s = {.d = d, .m = m, .p = &m->phys};
+        if (i && cpu->activity == ACTIVITY_WAIT_SIPI)
+            continue;
+        if (!cpu->vmx_on && dice_chance(d, 30)) {
+            choose(&s);
+            make_idt(&s, s.mode == GUEST_REAL);
+            make_tables(&s, s.cpl == 3 || dice_chance(d, 60) ? 7 : 3);
+            make_controls(&s, cpu);
+            make_segments(&s, cpu);
+            make_registers(&s, cpu);
+        }
+        cpu->activity = ACTIVITY_ACTIVE;
+        cpu->r[4] = GUEST_STACK - 0x200;
+        cpu->rip = dice_below(d, GUEST_CODE_LEN) + (cpu->seg[SEG_CS].base ? 0 : GUEST_CODE);
+        for (unsigned k = 0; k < 8; k++)
+            if (k != 4 && dice_chance(d, 30))
+                cpu->r[k] = GUEST_DATA + dice_below(d, 0x2000);
+        cpu_mode_changed(cpu);
+    }
 }
 
 void guest_make(struct dice *d, struct machine *m, const uint8_t *raw, size_t raw_size)
