@@ -20,6 +20,25 @@ static bool get_zero(struct cpu *cpu, uint32_t index, uint64_t *value)
     return true;
 }
 
+static bool get_debugctl(struct cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = cpu->msr.debugctl;
+    return true;
+}
+
+/* LBR and BTF can be set, as hypervisors expect, but record and trap nothing. */
+static bool set_debugctl(struct cpu *cpu, uint32_t index, uint64_t value)
+{
+    (void)index;
+    if (value & ~3ull)
+        return false;
+    if (value)
+        log_unimplemented(cpu->log, "debugctl bits %#x", (unsigned)value);
+    cpu->msr.debugctl = value;
+    return true;
+}
+
 static bool set_ignored(struct cpu *cpu, uint32_t index, uint64_t value)
 {
     (void)cpu;

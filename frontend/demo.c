@@ -1,8 +1,9 @@
 /*
  * frontend/demo.c -- "droste demo": runs the teaching hypervisor that is built into the program.
  *
- * The image is tests/guest/teach/teach.c as a Multiboot ELF (demo_image.S). The loaders read files, so it is handed to
- * them as an anonymous one. Its own exit status, through isa-debug-exit, is 0 when it took every exit that it expects.
+ * The image is tests/guest/teach/teach.c as a Multiboot ELF (demo_image.S). The loaders read files, so it is
+ * handed to them as an anonymous one. Its own exit status, through isa-debug-exit, is 0 when it took every
+ * exit that it expects.
  */
 #define _GNU_SOURCE
 #include "frontend/demo.h"

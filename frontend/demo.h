@@ -2,7 +2,8 @@
 #ifndef FRONTEND_DEMO_H
 #define FRONTEND_DEMO_H
 
-/* Runs the built-in image; argv[0] is "demo". Returns the program's exit status, 0 when every exit was taken. */
+/* Runs the built-in image; argv[0] is "demo". Returns the program's exit status, 0 when every exit was taken.
+ */
 int demo_main(int argc, char **argv);
 
 #endif

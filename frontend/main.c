@@ -1,8 +1,8 @@
 /*
  * frontend/main.c -- the program: options in, a machine run, an exit status out.
  *
- * Exit status: isa-debug-exit's (v << 1) | 1; 0 for power off, reset with -no-reboot, and --at; 1 for an error of ours
- * or a bad option; 2 when the guest shut down by a triple fault or can never run again.
+ * Exit status: isa-debug-exit's (v << 1) | 1; 0 for power off, reset with -no-reboot, and --at; 1 for an
+ * error of ours or a bad option; 2 when the guest shut down by a triple fault or can never run again.
  */
 #include <errno.h>
 #include <signal.h>
@@ -32,7 +32,8 @@ static int fail(const struct error *e)
     return 1;
 }
 
-/* -- Host side of the machine ------------------------------------------------------------------------------------ */
+/* -- Host side of the machine
+ * ------------------------------------------------------------------------------------ */
 
 static void idle(void *owner, uint64_t ticks)
 {
@@ -99,7 +100,8 @@ static void close_all(struct program *p)
         fclose(p->hash_file);
 }
 
-/* -- Running ------------------------------------------------------------------------------------------------------- */
+/* -- Running
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void write_hash(struct program *p)
 {
@@ -133,7 +135,8 @@ static int report_end(struct program *p, enum machine_end end)
     case MACHINE_EXIT:
         return m->status;
     case MACHINE_SHUTDOWN:
-        fprintf(stderr, "droste: the guest shut down by a triple fault at rip %#llx after %llu instructions\n",
+        fprintf(stderr,
+                "droste: the guest shut down by a triple fault at rip %#llx after %llu instructions\n",
                 (unsigned long long)m->cpus[m->turn.cpu].rip, (unsigned long long)m->clock.now);
         return 2;
     case MACHINE_DEAD:
@@ -164,7 +167,8 @@ static int finish(struct program *p, enum machine_end end, double seconds)
         if (!machine_save(p->machine, o->save, &e))
             status = fail(&e);
         else
-            fprintf(stderr, "droste: saved at tick %llu to %s\n", (unsigned long long)p->machine->clock.now, o->save);
+            fprintf(stderr, "droste: saved at tick %llu to %s\n", (unsigned long long)p->machine->clock.now,
+                    o->save);
     }
     return status;
 }

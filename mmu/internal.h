@@ -258,6 +258,7 @@ struct mmu_pool {
     struct mmu_context contexts[MMU_CONTEXTS];
     struct mmu_recent recent[1u << RECENT_BITS][RECENT_WAYS]; /* by hash; each set newest first */
     struct mmu_recent *selected;                              /* what mmu->current was selected by */
+    struct mmu_recent *previous;                              /* and what was selected before it, or NULL */
     uint64_t clock;
     uint32_t slot; /* index in phys->mmus */
 };

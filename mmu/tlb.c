@@ -252,10 +252,10 @@ static bool mode_equal(const struct mmu_mode *a, const struct mmu_mode *b)
 {
     /* By words: the mode to be selected has just been written word by word, and wider loads would wait for it. */
     const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
-    uint64_t differ = 0;
     for (unsigned i = 0; i < sizeof *a / 8; i++)
-        differ |= x[i] ^ y[i];
-    return !differ;
+        if (x[i] != y[i])
+            return false;
+    return true;
 }
 
 static uint64_t mode_hash(const struct mmu_mode *mode)
@@ -347,15 +347,21 @@ static bool recent_is(const struct mmu_recent *r, const struct mmu_mode *mode)
 struct tlb *mmu_select(struct mmu *m, const struct mmu_mode *mode)
 {
     struct mmu_pool *pool = mmu_pool(m);
-    struct mmu_recent *set = recent_set(pool, mode), *r = set;
-    while (r < set + RECENT_WAYS && !recent_is(r, mode))
-        r++;
-    if (unlikely(r == set + RECENT_WAYS)) {
-        struct mmu_context *c = context_find(m, mode);
-        memmove(set + 1, set, (RECENT_WAYS - 1) * sizeof *set);
-        r = set;
-        *r = (struct mmu_recent){.mode = *mode, .context = c};
+    /* VM exits and entries, system calls and interrupts go to and fro: the one before is the likely one. */
+    struct mmu_recent *r = pool->previous;
+    if (!r || !recent_is(r, mode)) {
+        struct mmu_recent *set = recent_set(pool, mode);
+        for (r = set; r < set + RECENT_WAYS && !recent_is(r, mode);)
+            r++;
+        if (unlikely(r == set + RECENT_WAYS)) {
+            struct mmu_context *c = context_find(m, mode);
+            memmove(set + 1, set, (RECENT_WAYS - 1) * sizeof *set);
+            r = set;
+            *r = (struct mmu_recent){.mode = *mode, .context = c};
+        }
     }
+    if (pool->selected != r)
+        pool->previous = pool->selected;
     r->context->stamp = ++pool->clock;
     pool->selected = r;
     if (m->current != r->context->tlb) {

@@ -233,8 +233,8 @@ enum part {
 };
 
 /*
- * One straight line of tests for the rows of some groups and parts, in the order of the table; both are constants,
- * so other rows vanish.
+ * One straight line of tests for the rows of some groups and parts, in the order of the table; both are
+ * constants, so other rows vanish.
  */
 #define FIRST_FAILURE(function)                                                                              \
     int function(struct cpu *cpu, const struct vmcs *v)                                                      \
@@ -243,7 +243,7 @@ enum part {
         const uint32_t exitc = v->exit_controls, entryc = v->entry_controls;                                 \
         (void)cpu, (void)pin, (void)proc, (void)proc2, (void)exitc, (void)entryc;
 
-#define ROW_TEST(in, name, when, must)                                                       \
+#define ROW_TEST(in, name, when, must)                                                                       \
     if ((in) && (when) && unlikely(!(must)))                                                                 \
         return ROW_##name;
 
@@ -299,7 +299,8 @@ FIRST_FAILURE(vmx_check_guest_rest)
 return -1;
 }
 
-/* Registers and segments fail alike (group GUEST), so taking descriptor tables before segments does not show. */
+/* Registers and segments fail alike (group GUEST), so taking descriptor tables before segments does not show.
+ */
 int vmx_check_guest(struct cpu *cpu, const struct vmcs *v)
 {
     int row = vmx_check_guest_registers(cpu, v);

@@ -4,11 +4,11 @@
  * SDM 3C, "VM Entries" (edition: docs/sdm-edition.md).
  * Reads:  current VMCS, capability MSRs.   Writes: struct cpu, exit-information fields.
  * Order:  control and host checks fail the instruction; guest checks and MSR loading end in a VM exit.
- * Skips:  a group of checks is not made again while nothing that it reads was written since it last passed: by
- *         VMWRITE, or by the saving of guest state at a VM exit (enum DIRTY_* in vmcs.h). Rows that read memory, the
- *         event to inject, RIP, RFLAGS and non-register state are always checked.
- * Not here: the checks (entry_checks.def), exits (exit.c).
- * Watch:  --trace 'vmx_entry'                 Tests: tests/unit/test_vmx_entry.c, test_vmx_checks.c
+ * Skips:  a group of checks is not made again while nothing that it reads was written since it last passed:
+ * by VMWRITE, or by the saving of guest state at a VM exit (enum DIRTY_* in vmcs.h). Rows that read memory,
+ * the event to inject, RIP, RFLAGS and non-register state are always checked. Not here: the checks
+ * (entry_checks.def), exits (exit.c). Watch:  --trace 'vmx_entry'                 Tests:
+ * tests/unit/test_vmx_entry.c, test_vmx_checks.c
  */
 #include "base/trace.h"
 #include "cpu/vmx/internal.h"
@@ -49,8 +49,8 @@ static unsigned check_controls_and_host(struct cpu *cpu, struct vmcs *v)
     return 0;
 }
 
-/* In virtual-8086 mode the rows of segments are other ones: what passed before says nothing about them, nor they
- * about later. */
+/* In virtual-8086 mode the rows of segments are other ones: what passed before says nothing about them, nor
+ * they about later. */
 static void check_guest(struct cpu *cpu, struct vmcs *v)
 {
     bool v86 = v->guest_rflags & FLAG_VM;

@@ -50,7 +50,8 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
 /* -- Saving
  * ----------------------------------------------------------------------------------------------------- */
 
-/* Saving notes what differs from what was there, so that the checks of the next entry know what to look at. */
+/* Saving notes what differs from what was there, so that the checks of the next entry know what to look at.
+ */
 static void save_segments(struct cpu *cpu, struct vmcs *v)
 {
     /* The saved SS.DPL is the CPL even if SS is unusable or was loaded in real-address mode. */
@@ -158,9 +159,6 @@ uint32_t vmx_msr_store(struct cpu *cpu, gpa_t list, uint32_t count)
         if (i >= MISC_MSR_LIST_MAX || head >> 32 || list_msr_refused((uint32_t)head, false, false) ||
             !cpu_rdmsr(cpu, (uint32_t)head, &value))
             return i + 1;
-        /* The list holds the TSC as the guest would read it. */
-        if ((uint32_t)head == 0x10)
-            value = vmx_tsc(cpu, value);
         cpu_phys_write(cpu, list + 16 * (uint64_t)i + 8, 8, value);
     }
     return 0;
@@ -218,15 +216,19 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
         cpu->attention |= ATTN_NMI;
 
     bool pae = cpu->cr0 & CR0_PG && cpu->cr4 & CR4_PAE && !(cpu->efer & EFER_LMA);
-    if (pae && !cpu_load_pdptes(cpu, cpu->cr3))
-        abort_vmx(cpu, ABORT_HOST_PDPTE);
+    if (pae) {
+        cpu_mode_changed(cpu); /* the PDPTEs are at a physical address of the host, no longer of the guest */
+        if (!cpu_load_pdptes(cpu, cpu->cr3))
+            abort_vmx(cpu, ABORT_HOST_PDPTE);
+    }
     cpu_mode_changed(cpu);
     if (v->exit_msr_load_count && vmx_msr_load(cpu, v->exit_msr_load_address, v->exit_msr_load_count, false))
         abort_vmx(cpu, ABORT_LOAD_MSR);
     cpu_events_changed(cpu);
 }
 
-/* After cpu_sync(). Another cpu_sync() then changes nothing, so nothing called on the way puts the old RIP back. */
+/* After cpu_sync(). Another cpu_sync() then changes nothing, so nothing called on the way puts the old RIP
+ * back. */
 void vmx_leave_block(struct cpu *cpu)
 {
     if (cpu->block) {
@@ -240,10 +242,10 @@ void vmx_leave_block(struct cpu *cpu)
 
 /* IDT-vectoring information: the event whose delivery the exit interrupts. SDM 3C, "Information for VM Exits
  * During Event Delivery". */
-static void record_vectoring(struct vmcs *v, const struct event *d)
+static void record_vectoring(const struct cpu *cpu, struct vmcs *v, const struct event *d)
 {
     v->idt_vectoring_info = (uint32_t)(d->vector | (unsigned)d->type << 8 | INFO_VALID);
-    if (d->has_error) {
+    if (d->has_error && cpu_protected(cpu)) {
         v->idt_vectoring_info |= INFO_ERROR_VALID;
         v->idt_vectoring_error = d->error_code;
     }
@@ -270,7 +272,7 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
     v->idt_vectoring_info = 0;
     bool fault_event = false;
     if (cpu->delivering.valid && !e->no_vectoring) {
-        record_vectoring(v, &cpu->delivering);
+        record_vectoring(cpu, v, &cpu->delivering);
         if (software_event(cpu->delivering.type))
             v->exit_instruction_length = cpu->delivering.insn_length;
         fault_event = cpu->delivering.type == EVENT_HARDWARE_EXCEPTION && cpu->delivering.vector != EXC_DB;

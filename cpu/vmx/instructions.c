@@ -211,8 +211,8 @@ static struct vmcs *field_owner(struct cpu *cpu, uint64_t encoding, bool write)
 }
 
 /*
- * What a hypervisor does thousands of times a second: 64-bit mode at CPL 0 in VMX root operation with a current VMCS,
- * and a field that is there. NULL: let the whole instruction find out.
+ * What a hypervisor does thousands of times a second: 64-bit mode at CPL 0 in VMX root operation with a
+ * current VMCS, and a field that is there. NULL: let the whole instruction find out.
  */
 static inline const struct vmcs_slot *fast_slot(const struct cpu *cpu, uint64_t encoding)
 {
@@ -339,10 +339,15 @@ void helper_vmresume(struct cpu *cpu, const struct uop *u)
     enter(cpu, false);
 }
 
-/* No dual-monitor treatment of SMM, so VMCALL in VMX root operation fails. */
+/*
+ * In non-root operation VMCALL exits in every mode, and only then comes the mode's #UD. No dual-monitor
+ * treatment of SMM, so in VMX root operation it fails.
+ */
 void helper_vmcall(struct cpu *cpu, const struct uop *u)
 {
     (void)u;
+    if (cpu->vmx_on && cpu->vmx_non_root)
+        vmx_exit_insn(cpu, EXIT_REASON_VMCALL, 0);
     begin(cpu, EXIT_REASON_VMCALL, false);
     vm_fail(cpu, VMERR_VMCALL_ROOT);
 }

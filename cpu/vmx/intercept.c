@@ -300,7 +300,7 @@ void vmx_event(struct cpu *cpu, const struct event *ev)
                          .interruption_info = (uint32_t)(ev->vector | (unsigned)ev->type << 8 | INFO_VALID),
                          .no_vectoring = ev->vector == EXC_DF,
                          .length = ev->insn_length};
-    if (ev->has_error) {
+    if (ev->has_error && cpu_protected(cpu)) { /* in real-address mode none would be pushed */
         e.interruption_info |= INFO_ERROR_VALID;
         e.interruption_error = ev->error_code;
     }

@@ -172,7 +172,8 @@ extern const unsigned check_row_count;
 int vmx_check_controls(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_host(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_guest(struct cpu *cpu, const struct vmcs *v);
-/* Its parts: what DIRTY_GUEST_REGISTERS stands for, what DIRTY_GUEST_SEGMENTS stands for, and all that is left. */
+/* Its parts: what DIRTY_GUEST_REGISTERS stands for, what DIRTY_GUEST_SEGMENTS stands for, and all that is
+ * left. */
 int vmx_check_guest_registers(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_guest_segments(struct cpu *cpu, const struct vmcs *v);
 int vmx_check_guest_rest(struct cpu *cpu, const struct vmcs *v);

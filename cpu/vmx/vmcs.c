@@ -17,7 +17,8 @@
 /* Inputs of no check, or only of checks that run at each entry (events, RIP, RFLAGS, non-register state). */
 #define UNCHECKED_CONTROL(e)                                                                                 \
     ((e) == 0x2010 || ((e) >= 0x4004 && (e) <= 0x4008) || ((e) >= 0x4016 && (e) <= 0x401a) ||                \
-     ((e) >= 0x4020 && (e) <= 0x4022) || ((e) >= 0x201c && (e) <= 0x2022) || ((e) >= 0x6000 && (e) <= 0x600e))
+     ((e) >= 0x4020 && (e) <= 0x4022) || ((e) >= 0x201c && (e) <= 0x2022) ||                                 \
+     ((e) >= 0x6000 && (e) <= 0x600e))
 #define UNCHECKED_GUEST(e)                                                                                   \
     (((e) >= 0x681c && (e) <= 0x6822) || ((e) >= 0x4824 && (e) <= 0x4828) || (e) == 0x482e ||                \
      (e) == 0x0810 || (e) == 0x0812 || (e) == 0x2800 || ((e) >= 0x280a && (e) <= 0x2810))
@@ -28,16 +29,22 @@
 #define DIRTY_OF(e, segment)                                                                                 \
     (VMCS_ENCODING_TYPE(e) == VMCS_READ_ONLY ? 0                                                             \
      : VMCS_ENCODING_TYPE(e) == VMCS_HOST    ? ((e) == 0x6c14 ? 0 : DIRTY_HOST)                              \
-     : VMCS_ENCODING_TYPE(e) == VMCS_CONTROL                                                                 \
-         ? (GUEST_CONTROL(e) ? DIRTY_ALL : UNCHECKED_CONTROL(e) ? 0 : DIRTY_CONTROL)                         \
-     : segment            ? DIRTY_GUEST_SEGMENTS                                                             \
-     : UNCHECKED_GUEST(e) ? 0                                                                                \
-     : (e) == 0x6800      ? DIRTY_GUEST                                                                      \
-                          : DIRTY_GUEST_REGISTERS)
+     : VMCS_ENCODING_TYPE(e) == VMCS_CONTROL ? (GUEST_CONTROL(e)       ? DIRTY_ALL                           \
+                                                : UNCHECKED_CONTROL(e) ? 0                                   \
+                                                                       : DIRTY_CONTROL)                      \
+     : segment                               ? DIRTY_GUEST_SEGMENTS                                          \
+     : UNCHECKED_GUEST(e)                    ? 0                                                             \
+     : (e) == 0x6800                         ? DIRTY_GUEST                                                   \
+                                             : DIRTY_GUEST_REGISTERS)
 
 #define ROW_OF(encoding, segment, text, member, ...)                                                         \
-    {encoding,    offsetof(struct vmcs, member), sizeof(((struct vmcs *)0)->member), DIRTY_OF(encoding, segment), \
-     __VA_ARGS__, text,                          #member},
+    {encoding,                                                                                               \
+     offsetof(struct vmcs, member),                                                                          \
+     sizeof(((struct vmcs *)0)->member),                                                                     \
+     DIRTY_OF(encoding, segment),                                                                            \
+     __VA_ARGS__,                                                                                            \
+     text,                                                                                                   \
+     #member},
 #define ROW(encoding, text, member, exists)         ROW_OF(encoding, false, text, member, exists)
 #define SEGMENT_ROW(encoding, text, member, exists) ROW_OF(encoding, true, text, member, exists)
 

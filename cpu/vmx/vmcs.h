@@ -20,8 +20,9 @@ enum vmcs_type { VMCS_CONTROL, VMCS_READ_ONLY, VMCS_GUEST, VMCS_HOST };
 enum vmcs_width { VMCS_WIDTH_16, VMCS_WIDTH_64, VMCS_WIDTH_32, VMCS_WIDTH_NATURAL };
 
 /*
- * Groups of fields that may have changed since the checks of VM entry passed, by VMWRITE or by the saving of a
- * VM exit. RIP, RSP, RFLAGS, the non-register state and the event to inject are in none: they are always checked.
+ * Groups of fields that may have changed since the checks of VM entry passed, by VMWRITE or by the saving of
+ * a VM exit. RIP, RSP, RFLAGS, the non-register state and the event to inject are in none: they are always
+ * checked.
  */
 enum {
     DIRTY_CONTROL = 1,
@@ -100,8 +101,8 @@ const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 uint64_t vmcs_get(const struct vmcs *v, const struct vmcs_field *f);
 void vmcs_set(struct vmcs *v, const struct vmcs_field *f, uint64_t value);
 /*
- * VMREAD and VMWRITE at once: the fields that this processor has, by VMCS_SLOT(encoding). Encodings with other bits
- * than VMCS_SLOT_BITS (the upper half of a 64-bit field is one) go by vmcs_field_supported().
+ * VMREAD and VMWRITE at once: the fields that this processor has, by VMCS_SLOT(encoding). Encodings with
+ * other bits than VMCS_SLOT_BITS (the upper half of a 64-bit field is one) go by vmcs_field_supported().
  */
 #define VMCS_SLOT_BITS  0x6c7eu
 #define VMCS_SLOT(e)    (VMCS_ENCODING_WIDTH(e) << 8 | VMCS_ENCODING_TYPE(e) << 6 | VMCS_ENCODING_INDEX(e))

@@ -155,15 +155,16 @@ static const struct state_field fields[] = {
 };
 const struct state_desc vmx_state = STATE_DESC("vmx", struct vmx, 1, fields, after_load);
 
-/* A VMCS in use has passed the checks of VM entry: what they exclude must not come in by a file. Rows that look at the
- * processor or at memory were true then, not necessarily now. */
+/* A VMCS in use has passed the checks of VM entry: what they exclude must not come in by a file. Rows that
+ * look at the processor or at memory were true then, not necessarily now. */
 static bool entered_vmcs_possible(struct cpu *cpu, struct error *e)
 {
     for (unsigned i = 0; i < check_row_count; i++) {
         const struct check_info *r = &check_rows[i];
         if (r->group != CHECK_CONTROL && r->group != CHECK_HOST)
             continue;
-        if (!strstr(r->inputs, "cpu") && !strstr(r->inputs, "memory") && !vmx_check_row(cpu, cpu->vmx->vmcs, i))
+        if (!strstr(r->inputs, "cpu") && !strstr(r->inputs, "memory") &&
+            !vmx_check_row(cpu, cpu->vmx->vmcs, i))
             return error_set(e, "vmx: a VMCS in use breaks a rule of VM entry: %s", r->sentence);
     }
     return true;
@@ -176,8 +177,8 @@ bool vmx_loaded(struct cpu *cpu, struct error *e)
         return error_set(e, "vmx: non-root operation without a current VMCS");
     if (cpu->vmx_non_root && !entered_vmcs_possible(cpu, e))
         return false;
-    if (!cpu->vmx_non_root && (x->timer_deadline != CLOCK_NEVER || x->linked || x->trap_pending || x->mtf_now ||
-                               x->mtf_wait || x->virtual_interrupt))
+    if (!cpu->vmx_non_root && (x->timer_deadline != CLOCK_NEVER || x->linked || x->trap_pending ||
+                               x->mtf_now || x->mtf_wait || x->virtual_interrupt))
         return error_set(e, "vmx: state of non-root operation outside of it");
     if (x->injecting)
         return error_set(e, "vmx: an event in delivery");

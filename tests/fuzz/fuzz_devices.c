@@ -11,7 +11,7 @@
 
 uint8_t *fuzz_seed_input(unsigned index, size_t *size)
 {
-    return index < 8 ? lab_seed(index, 400, size) : NULL;
+    return index < 8 ? lab_seed(index, 48, size) : NULL;
 }
 
 /* An address in, or now and then just outside, one of the regions that are there now. */

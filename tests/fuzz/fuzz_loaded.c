@@ -1,9 +1,9 @@
 /*
  * tests/fuzz/fuzz_loaded.c -- machines loaded from a state that anyone may have written, and then run.
  *
- * The file's hashes keep nobody out who can compute them, so mutations are made where they count: a random field of a
- * random struct of the machine gets an odd value, the sections are loaded by their descriptions, and what is accepted
- * must run. It must not crash, hang, or stop the clock, whatever the guest then does.
+ * The file's hashes keep nobody out who can compute them, so mutations are made where they count: a random
+ * field of a random struct of the machine gets an odd value, the sections are loaded by their descriptions,
+ * and what is accepted must run. It must not crash, hang, or stop the clock, whatever the guest then does.
  */
 #include "cpu/exec.h"
 #include "tests/fuzz/fuzz.h"
@@ -24,7 +24,8 @@ uint8_t *fuzz_seed_input(unsigned index, size_t *size)
     return index < 32 ? lab_seed(index, 48, size) : NULL;
 }
 
-/* -- Changing a field by its description ------------------------------------------------------------------------ */
+/* -- Changing a field by its description
+ * ------------------------------------------------------------------------ */
 
 static void change(struct dice *d, const struct state_desc *desc, uint8_t *s)
 {
@@ -51,7 +52,8 @@ static void change(struct dice *d, const struct state_desc *desc, uint8_t *s)
     }
 }
 
-/* -- The way through a file ----------------------------------------------------------------------------------------- */
+/* -- The way through a file
+ * ----------------------------------------------------------------------------------------- */
 
 static void stream_write(void *owner, const void *p, size_t n)
 {

@@ -41,7 +41,7 @@ struct driver {
 
 uint8_t *fuzz_seed_input(unsigned index, size_t *size)
 {
-    return index < 8 ? lab_seed(index, 400, size) : NULL;
+    return index < 8 ? lab_seed(index, 48, size) : NULL;
 }
 
 static void put(struct driver *v, unsigned offset, unsigned size, uint64_t value)

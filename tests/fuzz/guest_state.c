@@ -626,6 +626,8 @@ void guest_kick(struct dice *d, struct machine *m)
         cpu->activity = ACTIVITY_ACTIVE;
         cpu->r[4] = GUEST_STACK - 0x200;
         cpu->rip = dice_below(d, GUEST_CODE_LEN) + (cpu->seg[SEG_CS].base ? 0 : GUEST_CODE);
+        if (cpu->vmx_on && !cpu->vmx_non_root && dice_chance(d, 80))
+            cpu->rip = HOST_HANDLER;
         for (unsigned k = 0; k < 8; k++)
             if (k != 4 && dice_chance(d, 30))
                 cpu->r[k] = GUEST_DATA + dice_below(d, 0x2000);
@@ -654,7 +656,7 @@ void guest_make(struct dice *d, struct machine *m, const uint8_t *raw, size_t ra
         code_byte(&c, raw[i]);
     bool vmx =
         (s.mode == GUEST_LONG64 || s.mode == GUEST_PROTECTED32) && s.cpl == 0 && s.paging != PAGING_NONE;
-    if (vmx && dice_chance(d, 60))
+    if (vmx && dice_chance(d, 80))
         make_vmx(&s, &c, cpu);
     guest_code(d, &c, s.mode == GUEST_LONG64);
     phys_write(&m->phys, GUEST_CODE, bytes, c.size);

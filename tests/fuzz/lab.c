@@ -29,10 +29,9 @@ struct dice dice_make(const uint8_t *data, size_t size)
 
 uint64_t dice_roll(struct dice *d)
 {
-    uint64_t z = mix(d->state += 0x9e3779b97f4a7c15u);
     if (d->at < d->size)
-        z ^= mix(d->data[d->at++]);
-    return z;
+        d->state ^= mix(d->data[d->at++]);
+    return mix(d->state += 0x9e3779b97f4a7c15u);
 }
 
 uint64_t dice_below(struct dice *d, uint64_t n)

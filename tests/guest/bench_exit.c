@@ -69,10 +69,11 @@ static void eight_reads(void)
 
 static void eight_writes(void)
 {
-    asm volatile("vmwrite %0, %1\n vmwrite %0, %2\n vmwrite %0, %1\n vmwrite %0, %2\n"
-                 "vmwrite %0, %1\n vmwrite %0, %2\n vmwrite %0, %1\n vmwrite %0, %2" ::"r"((uint64_t)cpuid_loop),
-                 "r"((uint64_t)VMCS_GUEST_RIP), "r"((uint64_t)VMCS_GUEST_SYSENTER_EIP)
-                 : "cc");
+    asm volatile(
+        "vmwrite %0, %1\n vmwrite %0, %2\n vmwrite %0, %1\n vmwrite %0, %2\n"
+        "vmwrite %0, %1\n vmwrite %0, %2\n vmwrite %0, %1\n vmwrite %0, %2" ::"r"((uint64_t)cpuid_loop),
+        "r"((uint64_t)VMCS_GUEST_RIP), "r"((uint64_t)VMCS_GUEST_SYSENTER_EIP)
+        : "cc");
 }
 
 void guest_main(void)
@@ -116,7 +117,7 @@ void guest_main(void)
     }
     uint64_t ticks = rdtsc() - begin;
     print("%lu loops, %lu ticks\n", loops, ticks);
-    report("bench-exit", "SDM 3C 25.1.2 CPUID exits, each time", ok, "reason %lx error %lx", vmcs(VMCS_EXIT_REASON),
-           vmcs(VMCS_INSTRUCTION_ERROR));
+    report("bench-exit", "SDM 3C 25.1.2 CPUID exits, each time", ok, "reason %lx error %lx",
+           vmcs(VMCS_EXIT_REASON), vmcs(VMCS_INSTRUCTION_ERROR));
     asm volatile("vmxoff");
 }

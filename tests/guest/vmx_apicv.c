@@ -12,6 +12,10 @@ GUEST_CODE(apic_read, 64, "movl (%rbx), %eax");
 GUEST_CODE(apic_write, 64, "movl %eax, (%rbx)\n mov $7, %ecx");
 GUEST_CODE(apic_fetch, 64, "call *%rbx");
 GUEST_CODE(apic_read8, 64, "movb (%rbx), %al");
+GUEST_CODE(apic_read_q, 64, "movq (%rbx), %rax");
+GUEST_CODE(apic_write_q, 64, "movq %rax, (%rbx)");
+GUEST_CODE(apic_read_x, 64, "movups (%rbx), %xmm0");
+GUEST_CODE(apic_cross_fetch, 64, "jmp *%rbx");
 GUEST_CODE(nops, 64, "nop\n nop\n nop\n nop");
 GUEST_CODE(sti_write, 64, "sti\n nop\n movl %eax, (%rbx)\n nop\n nop\n cli");
 GUEST_CODE(guest_rdmsr, 64, "rdmsr");
@@ -141,6 +145,63 @@ static void access_exits(void)
     report("access-id-read", "SDM 3C 29.4.2: other offsets exit",
            e.reason == EXIT_REASON_APIC_ACCESS && (e.qualification & 0xffff) == 0x20,
            "reason %u qualification %lx", e.reason, e.qualification);
+    /* Accesses that begin before the page, or end behind it, or are wide. */
+    uint8_t *before = access_page - 8;
+    memset(before, 0x90, 8);
+    static const struct {
+        const char *name, *code;
+        int at;
+        uint32_t qualification;
+    } wide[] = {
+        {"access-cross-read", apic_read_q, -4, 0},       {"access-cross-write", apic_write_q, -4, 1 << 12},
+        {"access-cross-end", apic_read_q, 0xffc, 0xffc}, {"access-wide", apic_read_q, 0x80, 0x80},
+        {"access-wide-sse", apic_read_x, 0x80, 0x80},    {"access-cross-sse", apic_read_x, -8, 0}};
+    for (unsigned i = 0; i < sizeof wide / sizeof wide[0]; i++) {
+        setup(PROC2_APIC_ACCESSES);
+        vmcs_set(VMCS_GUEST_CR4, read_cr4() | CR4_OSFXSR);
+        e = run(wide[i].code, 0, (uint64_t)access_page + (uint64_t)wide[i].at);
+        report(
+            wide[i].name,
+            "SDM 3C 29.4.2, 29.4.3: only up to 32 bits within one register; the rest exits, and does nothing",
+            e.reason == EXIT_REASON_APIC_ACCESS && (e.qualification & 0xffff) == wide[i].qualification &&
+                (wide[i].code != apic_write_q || before[4] == 0x90) && e.rip == (uint64_t)wide[i].code,
+            "reason %u qualification %lx byte before %x", e.reason, e.qualification, before[4]);
+    }
+    if (enabled("access-cross-fetch", "SDM 3C Table 27-6")) {
+        setup(PROC2_APIC_ACCESSES);
+        before[7] = 0xb8; /* MOV EAX, imm32: four bytes of it in the page */
+        e = run(apic_cross_fetch, 0, (uint64_t)&before[7]);
+        report("access-cross-fetch", "SDM 3C Table 27-6: the second part of an instruction",
+               e.reason == EXIT_REASON_APIC_ACCESS && (e.qualification & 0xffff) == 2 << 12 &&
+                   e.rip == (uint64_t)&before[7],
+               "reason %u qualification %lx RIP %lx", e.reason, e.qualification, e.rip);
+    }
+    if (vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_EPT) && enabled("access-walk", "SDM 3C 29.4.6.1")) {
+        /* A page table that lies, after EPT, in the APIC-access page. */
+        uint64_t *pml4 = page_alloc(), *table = (uint64_t *)access_page;
+        memcpy(pml4, boot_pml4, PAGE_SIZE);
+        pml4[1] = (uint64_t)table | PTE_P | PTE_W;
+        setup(PROC2_APIC_ACCESSES | PROC2_ENABLE_EPT);
+        vmcs_set(VMCS_EPT_POINTER, ept_identity(4));
+        vmcs_set(VMCS_GUEST_CR3, (uint64_t)pml4);
+        e = run(apic_read, 0, 1ul << 39 | 3ul << 30);
+        report("access-walk",
+               "SDM 3C 29.4.6.1 Guest-Physical Accesses: a paging-structure entry there: type 15",
+               e.reason == EXIT_REASON_APIC_ACCESS && (e.qualification & 0xffff) == (3 * 8 | 15 << 12),
+               "reason %u qualification %lx", e.reason, e.qualification);
+        /* The same while an event is delivered: the guest's stack for it is behind that table. */
+        setup(PROC2_APIC_ACCESSES | PROC2_ENABLE_EPT);
+        vmcs_set(VMCS_EPT_POINTER, ept_identity(4));
+        vmcs_set(VMCS_GUEST_CR3, (uint64_t)pml4);
+        vmcs_set(VMCS_GUEST_IDTR_BASE, 1ul << 39 | 3ul << 30);
+        vmcs_set(VMCS_ENTRY_INTERRUPTION_INFO, 1u << 31 | 3 << 8 | EXC_UD);
+        e = run(nops, 0, 0);
+        report("access-walk-delivery",
+               "SDM 3C Table 27-6: type 10 during event delivery; IDT-vectoring information",
+               e.reason == EXIT_REASON_APIC_ACCESS && (e.qualification & 0xffff) == (3 * 8 | 10 << 12) &&
+                   e.vectoring == (1u << 31 | 3 << 8 | EXC_UD),
+               "reason %u qualification %lx vectoring %x", e.reason, e.qualification, e.vectoring);
+    }
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_APIC_REGISTER)) {
         report_skip("apic-register", "SDM 3C 29.4.2", "no APIC-register virtualization");
         return;
@@ -306,7 +367,8 @@ void guest_main(void)
         return;
     }
     vapic = page_alloc();
-    access_page = page_alloc();
+    access_page =
+        (uint8_t *)page_alloc_aligned(2 * PAGE_SIZE) + PAGE_SIZE; /* with a page of ours before it */
     tpr_shadow();
     access_exits();
     virtual_interrupts();

@@ -58,12 +58,12 @@ static bool ran(const struct vmx_exit *e)
     return e->result == VMX_OK && e->reason == EXIT_REASON_VMCALL;
 }
 
-/* -- Rights: all of R, W, X at the leaf and one level above
+/* -- Rights: all of R, W, X at the leaf and, when `upper` is not 0, one level above
  * ------------------------------------------------------------- */
 static void rights(uint64_t window, int leaf, int upper, const char *name)
 {
-    uint64_t *entry = ept_entry(eptp, window, leaf), *above = ept_entry(eptp, window, upper), leaf0 = *entry,
-             above0 = *above;
+    uint64_t all = 7, *entry = ept_entry(eptp, window, leaf),
+             *above = upper ? ept_entry(eptp, window, upper) : &all, leaf0 = *entry, above0 = *above;
     bool ok = true, execute_only = cap & 1;
     char detail[200] = "";
     unsigned count = 0;
@@ -72,7 +72,7 @@ static void rights(uint64_t window, int leaf, int upper, const char *name)
         uint64_t l = bits & 7, u = bits >> 3;
         bool bad_l = l == 2 || l == 6 || (l == 4 && !execute_only),
              bad_u = u == 2 || u == 6 || (u == 4 && !execute_only);
-        if (bad_l || bad_u) {
+        if (bad_l || bad_u || (!upper && u != 7)) {
             continue; /* a misconfiguration: below */
         }
         *(volatile uint64_t *)entry = (leaf0 & ~7ul) | l;
@@ -106,8 +106,8 @@ static void rights(uint64_t window, int leaf, int upper, const char *name)
     *entry = leaf0;
     *above = above0;
     invept(1, eptp);
-    report(name, "SDM 3C 28.2.3.2 EPT Violations; Table 27-7 Exit Qualification", ok && count > 40, "%s",
-           detail);
+    report(name, "SDM 3C 28.2.3.2 EPT Violations; Table 27-7 Exit Qualification",
+           ok && count >= (upper ? 41 : 15), "%s", detail);
 }
 
 /* -- Misconfigurations
@@ -435,6 +435,7 @@ void guest_main(void)
         setup(0);
         e = run(guest_fetch, WINDOW_1G);
         report("1g-page", "SDM 3C 28.2.2 EPT PDPTE that maps a 1G page", ran(&e), "reason %u", e.reason);
+        rights(WINDOW_1G, 3, 0, "rights-1g"); /* the entry above also maps the guest's code */
     } else {
         report_skip("1g-page", "SDM 3C 28.2.2", "no 1G EPT pages");
     }

@@ -215,6 +215,10 @@ static void instructions(void)
         if (!enabled(c->name, c->rule)) {
             continue;
         }
+        if ((c->code == g_monitor || c->code == g_mwait) && !(cpuid(1, 0).ecx & 1 << 3)) {
+            report_skip(c->name, c->rule, "no MONITOR and MWAIT: #UD comes before the exit (SDM 3C 25.1.1)");
+            continue;
+        }
         if (!vmx_can(IA32_VMX_PROCBASED_CTLS, c->proc) ||
             (c->proc2 && !vmx_can(IA32_VMX_PROCBASED_CTLS2, c->proc2))) {
             report_skip(c->name, c->rule, "no such control");

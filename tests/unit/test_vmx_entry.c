@@ -310,3 +310,46 @@ Test(vmx_entry, state_round_trip)
     free(copy);
     vk_free(&k);
 }
+
+/* SDM 3C, "VMX Aborts": the indicator in the VMCS region, and the processor shuts down outside VMX operation.
+ */
+static void assert_abort(struct vk *k, uint32_t indicator)
+{
+    cr_assert_eq(VK_TRY(k, vmx_guard(k->cpu, GUARD_CPUID)), JUMP_RESUME);
+    cr_assert_eq((uint32_t)phys_load(&k->phys, VK_VMCS + VMCS_REGION_ABORT, 4), indicator);
+    cr_assert(!k->cpu->vmx_on && !k->cpu->vmx_non_root && k->cpu->activity == ACTIVITY_SHUTDOWN);
+    cr_assert(k->cpu->attention & ATTN_STOP && k->cpu->stops & 1);
+    vk_free(k);
+}
+
+Test(vmx_entry, aborts)
+{
+    struct vk k;
+    /* 1: an MSR of the store list cannot be read. */
+    vk_init(&k);
+    vk_vmcs(&k)->exit_msr_store_count = 1;
+    vk_vmcs(&k)->exit_msr_store_address = VK_LIST;
+    phys_store(&k.phys, VK_LIST, 8, 0x4fff);
+    vk_must_enter(&k);
+    assert_abort(&k, 1);
+    /* 4: one of the load list cannot be written. */
+    vk_init(&k);
+    vk_vmcs(&k)->exit_msr_load_count = 1;
+    vk_vmcs(&k)->exit_msr_load_address = VK_LIST;
+    phys_store(&k.phys, VK_LIST, 8, 0xc0000100);
+    vk_must_enter(&k);
+    assert_abort(&k, 4);
+    /* 6: the guest is in IA-32e mode, the host is not. */
+    vk_init(&k);
+    vk_must_enter(&k);
+    vk_vmcs(&k)->exit_controls &= ~(uint32_t)EXITCTL_HOST_ADDRESS_SPACE_SIZE;
+    assert_abort(&k, 6);
+    /* 2: a PDPTE of a 32-bit host has a reserved bit. */
+    vk_init(&k);
+    vk_must_enter(&k);
+    k.cpu->efer = 0;
+    vk_vmcs(&k)->exit_controls &= ~(uint32_t)(EXITCTL_HOST_ADDRESS_SPACE_SIZE | EXITCTL_LOAD_EFER);
+    vk_vmcs(&k)->host_cr3 = VK_PDPT32;
+    phys_store(&k.phys, VK_PDPT32, 8, 7);
+    assert_abort(&k, 2);
+}

@@ -72,7 +72,7 @@ static inline int vk_run(struct vk *k, helper_fn *fn, const struct uop *u)
 #define VK_TRY(k, statement)                                                                                 \
     ({                                                                                                       \
         (k)->cpu->event.valid = false;                                                                       \
-        volatile int vk_result = _setjmp((k)->cpu->jump);                                                             \
+        volatile int vk_result = _setjmp((k)->cpu->jump);                                                    \
         if (vk_result == 0) {                                                                                \
             statement;                                                                                       \
         }                                                                                                    \
