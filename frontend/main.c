@@ -50,9 +50,10 @@ static void stop_signals(sigset_t *set)
     sigaddset(set, SIGTERM);
 }
 
-static bool stop_signal_pending(void)
+static bool stop_signal_pending(void *owner)
 {
     sigset_t set;
+    (void)owner;
     stop_signals(&set);
     return sigtimedwait(&set, NULL, &(struct timespec){0, 0}) > 0;
 }
@@ -61,7 +62,7 @@ static void poll_input(void *owner)
 {
     struct program *p = owner;
     host_serial_poll(&p->serial, &p->machine->uart);
-    if (p->serial.quit || stop_signal_pending())
+    if (p->serial.quit || stop_signal_pending(p))
         machine_stop(p->machine);
 }
 
@@ -202,6 +203,7 @@ static int run_program(struct program *p)
         return fail(&e);
     }
     c.poll = p->serial.in >= 0 ? poll_input : NULL;
+    c.stop = p->serial.in >= 0 ? stop_signal_pending : NULL;
     c.boot.cpus = o->cpus;
     if (o->loadvm)
         c.boot.kernel = NULL;
@@ -221,6 +223,7 @@ static int run_program(struct program *p)
     }
     if (ok && o->loadvm)
         ok = machine_load(m, o->loadvm, &e);
+    m->config.boot.kernel = o->kernel; /* for a guest that resets the machine */
     int status;
     if (ok) {
         if (c.poll) {

@@ -6,7 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,18 +18,29 @@
 
 _Static_assert(sizeof(struct termios) <= sizeof(((struct host_serial *)0)->saved), "terminal settings fit");
 
+/* Whoever reads the output may have stopped: a blocked signal that is to end the program is not kept waiting. */
+static bool wait_writable(struct host_serial *s)
+{
+    struct pollfd p = {.fd = s->out, .events = POLLOUT};
+    sigset_t pending;
+    while (poll(&p, 1, 100) == 0)
+        if (sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM)))
+            return false;
+    return true;
+}
+
 static void serial_write(void *owner, const uint8_t *bytes, size_t n)
 {
     struct host_serial *s = owner;
     while (n && s->out >= 0) {
-        ssize_t done = write(s->out, bytes, n);
+        if (!wait_writable(s))
+            return;
+        /* A pipe that is ready takes PIPE_BUF bytes without blocking. */
+        ssize_t done = write(s->out, bytes, MIN(n, (size_t)PIPE_BUF));
         if (done < 0 && errno == EINTR)
             continue;
-        if (done < 0 && errno == EAGAIN) {
-            struct pollfd p = {.fd = s->out, .events = POLLOUT};
-            poll(&p, 1, 1000);
+        if (done < 0 && errno == EAGAIN)
             continue;
-        }
         if (done <= 0) {
             if (!s->failed)
                 fprintf(stderr, "droste: -serial: output failed: %s\n", strerror(errno));

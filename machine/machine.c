@@ -95,7 +95,7 @@ bool machine_reset(struct machine *m, struct error *e)
         code_cache_clear(m->code);
         for (uint32_t i = 0; i < m->cpu_count; i++)
             mmu_drop_all(&m->cpus[i].mmu);
-        memset(m->phys.ram, 0, m->phys.ram_size);
+        phys_clear(&m->phys);
     }
     machine_reset_devices(m);
     for (uint32_t i = 0; i < m->cpu_count; i++)

@@ -46,6 +46,9 @@ struct machine_config {
     uint32_t drive_count;
     /* Called each MACHINE_POLL_TICKS; delivers serial input by uart_receive(). NULL: there is no input. */
     void (*poll)(void *owner);
+    /* Asked every MACHINE_STOP_TICKS while processors run: true ends machine_run(). Changes nothing in the machine. May be
+     * NULL. */
+    bool (*stop)(void *owner);
     /* Every processor is idle until a later tick: the host may sleep. May be NULL. */
     void (*idle)(void *owner, uint64_t ticks);
     void *owner;
@@ -54,6 +57,8 @@ struct machine_config {
 
 /* Input is looked at this often: 1 ms of virtual time. */
 #define MACHINE_POLL_TICKS 1000000
+/* Some guests make every tick slow (code in device memory): this many take less than a second on any host. */
+#define MACHINE_STOP_TICKS 100000
 
 enum machine_end {
     MACHINE_RUNNING,

@@ -15,8 +15,6 @@
 #define DEAD_TICKS (60 * CLOCK_HZ)
 /* Slices in which no time passes; a turn can legitimately begin with one. */
 #define STUCK_SLICES 1000
-/* The budget of a slice is signed. */
-#define SLICE_MAX (1ull << 40)
 
 enum { CPU_STOP_TRIPLE_FAULT = 1, CPU_STOP_PAUSE = 2 };
 
@@ -117,6 +115,7 @@ static void after_slice(struct machine *m, struct cpu *cpu)
 enum machine_end machine_run(struct machine *m, uint64_t until)
 {
     unsigned stuck = 0;
+    uint64_t unasked = 0;
     m->end = MACHINE_RUNNING;
     while (m->end == MACHINE_RUNNING) {
         if (m->clock.next <= m->clock.now)
@@ -142,7 +141,7 @@ enum machine_end machine_run(struct machine *m, uint64_t until)
                 break;
             continue;
         }
-        uint64_t ticks = MIN(MIN(m->clock.next, until) - m->clock.now, SLICE_MAX);
+        uint64_t ticks = MIN(MIN(m->clock.next, until) - m->clock.now, MACHINE_STOP_TICKS);
         if (m->cpu_count > 1)
             ticks = MIN(ticks, m->turn.left);
         m->trace.cpu = (uint16_t)cpu->id;
@@ -150,6 +149,11 @@ enum machine_end machine_run(struct machine *m, uint64_t until)
         m->turn.left -= MIN(used, m->turn.left);
         if (used)
             m->turn.last_run = m->clock.now;
+        unasked += used;
+        if (m->config.stop && unasked >= MACHINE_STOP_TICKS) {
+            unasked = 0;
+            m->stop_wanted |= m->config.stop(m->config.owner);
+        }
         if (m->cpu_count == 1)
             m->turn.left = QUANTUM;
         after_slice(m, cpu);

@@ -56,6 +56,13 @@ void phys_free(struct phys *p)
     memset(p, 0, sizeof *p);
 }
 
+void phys_clear(struct phys *p)
+{
+    /* New pages of a private mapping are zero. */
+    if (madvise(p->ram, p->ram_size, MADV_DONTNEED) != 0)
+        memset(p->ram, 0, p->ram_size);
+}
+
 const uint8_t *phys_ram(const struct phys *p, gpa_t gpa, uint64_t length)
 {
     uint64_t off = phys_ram_offset(p, gpa);

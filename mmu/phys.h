@@ -60,6 +60,8 @@ struct phys {
 bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus, struct error *e);
 /* After mmu_free() of every MMU on it. */
 void phys_free(struct phys *p);
+/* Zeroes all RAM and gives its memory back to the host. Nothing that was made from it may be left. */
+void phys_clear(struct phys *p);
 
 /* RAM offset of gpa, or UINT64_MAX when it is not RAM. */
 static inline uint64_t phys_ram_offset(const struct phys *p, gpa_t gpa)

@@ -55,14 +55,12 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
 static void save_segments(struct cpu *cpu, struct vmcs *v)
 {
     /* The saved SS.DPL is the CPL even if SS is unusable or was loaded in real-address mode. */
-    cpu->seg[SEG_SS].ar = (cpu->seg[SEG_SS].ar & ~(3u << 5)) | (uint32_t)cpu->cpl << 5;
-    uint64_t changed = 0;
-    for (unsigned i = 0; i < SEG_COUNT; i++) {
-        const struct segment *s = &cpu->seg[i], *old = &v->guest_segments[i];
-        changed |= (s->base ^ old->base) | (s->limit ^ old->limit) | (s->ar ^ old->ar) |
-                   (uint64_t)(s->selector ^ old->selector);
-    }
-    if (changed) {
+    struct segment *ss = &cpu->seg[SEG_SS];
+    if (AR_DPL(ss->ar) != cpu->cpl)
+        ss->ar = (ss->ar & ~(3u << 5)) | (uint32_t)cpu->cpl << 5;
+    /* Padding may differ though no register does: then the checks are made once too often, which nobody sees.
+     */
+    if (memcmp(v->guest_segments, cpu->seg, sizeof(v->guest_segments))) {
         memcpy(v->guest_segments, cpu->seg, sizeof(v->guest_segments));
         v->dirty |= DIRTY_GUEST_SEGMENTS;
     }
