@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* -- Files ---------------------------------------------------------------------------------------------- */
+/* -- Files --------------------------------------------------------------------------------------------- */
 
 /* Reads to the end or one byte beyond the limit, whatever kind of file it is. */
 static bool read_all(struct image *im, FILE *f, size_t limit)
@@ -68,7 +68,7 @@ void image_free(struct image *im)
     im->size = 0;
 }
 
-/* -- Registers ------------------------------------------------------------------------------------------ */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 #define CR0_PE     BIT(0)
 #define CR0_ET     BIT(4)
@@ -124,7 +124,7 @@ void boot_flat(struct phys *phys, struct boot_state *s, enum boot_mode mode)
     s->efer = EFER_LME | EFER_LMA;
 }
 
-/* -- Loading -------------------------------------------------------------------------------------------- */
+/* -- Loading ------------------------------------------------------------------------------------------- */
 
 /* The BIOS data area's few words that kernels read without asking: COM1, base memory, EBDA. */
 static void write_bda(struct phys *phys)

@@ -48,7 +48,7 @@ bool multiboot_recognises(const struct image *im)
     return header_find(im) >= 0;
 }
 
-/* -- Segments ------------------------------------------------------------------------------------------- */
+/* -- Segments ------------------------------------------------------------------------------------------ */
 
 struct multiboot {
     struct loader *l;
@@ -152,7 +152,7 @@ out:
     return ok;
 }
 
-/* -- Modules and information ---------------------------------------------------------------------------- */
+/* -- Modules and information --------------------------------------------------------------------------- */
 
 struct module {
     uint64_t start, end, string;

@@ -16,7 +16,7 @@
 #include "mmu/mmu.h"
 #include "snapshots/state.h"
 
-/* -- Segments ------------------------------------------------------------------------------------------------ */
+/* -- Segments ------------------------------------------------------------------------------------------ */
 
 enum seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
 
@@ -24,7 +24,7 @@ enum seg_reg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR,
  * Access rights in the VMCS's layout (SDM 3C, "Guest Register State"):
  *   3:0 type   4 S   6:5 DPL   7 P   12 AVL   13 L   14 D/B   15 G   16 unusable
  */
-#define AR_TYPE(ar) ((ar) & 15)
+#define AR_TYPE(ar) ((ar)&15)
 #define AR_S        0x10u
 #define AR_DPL(ar)  ((ar) >> 5 & 3)
 #define AR_P        0x80u
@@ -46,40 +46,101 @@ struct table_register {
     uint16_t limit;
 };
 
-/* -- Control registers, flags --------------------------------------------------------------------------------- */
+/* -- Control registers, flags -------------------------------------------------------------------------- */
 
 enum {
-    CR0_PE = 1 << 0, CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_ET = 1 << 4, CR0_NE = 1 << 5,
-    CR0_WP = 1 << 16, CR0_AM = 1 << 18, CR0_NW = 1 << 29, CR0_CD = 1 << 30,
+    CR0_PE = 1 << 0,
+    CR0_MP = 1 << 1,
+    CR0_EM = 1 << 2,
+    CR0_TS = 1 << 3,
+    CR0_ET = 1 << 4,
+    CR0_NE = 1 << 5,
+    CR0_WP = 1 << 16,
+    CR0_AM = 1 << 18,
+    CR0_NW = 1 << 29,
+    CR0_CD = 1 << 30,
 };
 #define CR0_PG 0x80000000u
 enum {
-    CR4_VME = 1 << 0, CR4_PVI = 1 << 1, CR4_TSD = 1 << 2, CR4_DE = 1 << 3, CR4_PSE = 1 << 4, CR4_PAE = 1 << 5,
-    CR4_MCE = 1 << 6, CR4_PGE = 1 << 7, CR4_PCE = 1 << 8, CR4_OSFXSR = 1 << 9, CR4_OSXMMEXCPT = 1 << 10,
-    CR4_UMIP = 1 << 11, CR4_LA57 = 1 << 12, CR4_VMXE = 1 << 13, CR4_SMXE = 1 << 14, CR4_FSGSBASE = 1 << 16,
-    CR4_PCIDE = 1 << 17, CR4_OSXSAVE = 1 << 18, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 21, CR4_PKE = 1 << 22,
+    CR4_VME = 1 << 0,
+    CR4_PVI = 1 << 1,
+    CR4_TSD = 1 << 2,
+    CR4_DE = 1 << 3,
+    CR4_PSE = 1 << 4,
+    CR4_PAE = 1 << 5,
+    CR4_MCE = 1 << 6,
+    CR4_PGE = 1 << 7,
+    CR4_PCE = 1 << 8,
+    CR4_OSFXSR = 1 << 9,
+    CR4_OSXMMEXCPT = 1 << 10,
+    CR4_UMIP = 1 << 11,
+    CR4_LA57 = 1 << 12,
+    CR4_VMXE = 1 << 13,
+    CR4_SMXE = 1 << 14,
+    CR4_FSGSBASE = 1 << 16,
+    CR4_PCIDE = 1 << 17,
+    CR4_OSXSAVE = 1 << 18,
+    CR4_SMEP = 1 << 20,
+    CR4_SMAP = 1 << 21,
+    CR4_PKE = 1 << 22,
 };
 enum { EFER_SCE = 1 << 0, EFER_LME = 1 << 8, EFER_LMA = 1 << 10, EFER_NXE = 1 << 11 };
 enum {
-    FLAG_CF = 1 << 0, FLAG_1 = 1 << 1, FLAG_PF = 1 << 2, FLAG_AF = 1 << 4, FLAG_ZF = 1 << 6, FLAG_SF = 1 << 7,
-    FLAG_TF = 1 << 8, FLAG_IF = 1 << 9, FLAG_DF = 1 << 10, FLAG_OF = 1 << 11, FLAG_IOPL = 3 << 12,
-    FLAG_NT = 1 << 14, FLAG_RF = 1 << 16, FLAG_VM = 1 << 17, FLAG_AC = 1 << 18, FLAG_VIF = 1 << 19,
-    FLAG_VIP = 1 << 20, FLAG_ID = 1 << 21,
+    FLAG_CF = 1 << 0,
+    FLAG_1 = 1 << 1,
+    FLAG_PF = 1 << 2,
+    FLAG_AF = 1 << 4,
+    FLAG_ZF = 1 << 6,
+    FLAG_SF = 1 << 7,
+    FLAG_TF = 1 << 8,
+    FLAG_IF = 1 << 9,
+    FLAG_DF = 1 << 10,
+    FLAG_OF = 1 << 11,
+    FLAG_IOPL = 3 << 12,
+    FLAG_NT = 1 << 14,
+    FLAG_RF = 1 << 16,
+    FLAG_VM = 1 << 17,
+    FLAG_AC = 1 << 18,
+    FLAG_VIF = 1 << 19,
+    FLAG_VIP = 1 << 20,
+    FLAG_ID = 1 << 21,
 };
 #define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 enum {
-    EXC_DE = 0, EXC_DB = 1, EXC_NMI = 2, EXC_BP = 3, EXC_OF = 4, EXC_BR = 5, EXC_UD = 6, EXC_NM = 7, EXC_DF = 8,
-    EXC_TS = 10, EXC_NP = 11, EXC_SS = 12, EXC_GP = 13, EXC_PF = 14, EXC_MF = 16, EXC_AC = 17, EXC_MC = 18,
-    EXC_XM = 19, EXC_VE = 20, EXC_CP = 21,
+    EXC_DE = 0,
+    EXC_DB = 1,
+    EXC_NMI = 2,
+    EXC_BP = 3,
+    EXC_OF = 4,
+    EXC_BR = 5,
+    EXC_UD = 6,
+    EXC_NM = 7,
+    EXC_DF = 8,
+    EXC_TS = 10,
+    EXC_NP = 11,
+    EXC_SS = 12,
+    EXC_GP = 13,
+    EXC_PF = 14,
+    EXC_MF = 16,
+    EXC_AC = 17,
+    EXC_MC = 18,
+    EXC_XM = 19,
+    EXC_VE = 20,
+    EXC_CP = 21,
 };
 
-/* -- Events ---------------------------------------------------------------------------------------------------- */
+/* -- Events -------------------------------------------------------------------------------------------- */
 
 /* Interruption types, numbered as in the VMCS (SDM 3C, "VM-Entry Controls for Event Injection"). */
 enum event_type {
-    EVENT_EXTERNAL = 0, EVENT_NMI = 2, EVENT_HARDWARE_EXCEPTION = 3, EVENT_SOFTWARE_INTERRUPT = 4,
-    EVENT_PRIVILEGED_SOFTWARE_EXCEPTION = 5, EVENT_SOFTWARE_EXCEPTION = 6, EVENT_OTHER = 7,
+    EVENT_EXTERNAL = 0,
+    EVENT_NMI = 2,
+    EVENT_HARDWARE_EXCEPTION = 3,
+    EVENT_SOFTWARE_INTERRUPT = 4,
+    EVENT_PRIVILEGED_SOFTWARE_EXCEPTION = 5,
+    EVENT_SOFTWARE_EXCEPTION = 6,
+    EVENT_OTHER = 7,
 };
 
 struct event {
@@ -89,29 +150,32 @@ struct event {
     uint32_t error_code;
     uint64_t qualification; /* #PF: linear address for CR2; #DB: bits for DR6 */
     uint8_t insn_length;    /* software events: RIP of the next instruction = RIP + this */
-    bool trap;              /* #DB that is a trap or an instruction breakpoint: RF is not set in the pushed RFLAGS */
+    bool trap; /* #DB that is a trap or an instruction breakpoint: RF is not set in the pushed RFLAGS */
 };
 
 /* Why the loop between two blocks must look closer: one bit each in cpu->attention. */
 enum attention {
-    ATTN_INTR = 1 << 0,       /* local APIC or 8259 has an interrupt; deliverable or not is event.c's question */
+    ATTN_INTR = 1 << 0, /* local APIC or 8259 has an interrupt; deliverable or not is event.c's question */
     ATTN_NMI = 1 << 1,
     ATTN_SMI = 1 << 2,
     ATTN_INIT = 1 << 3,
     ATTN_SIPI = 1 << 4,
-    ATTN_SHADOW = 1 << 5,     /* blocking by STI or MOV SS, for exactly one instruction */
-    ATTN_DEBUG = 1 << 6,      /* pending debug exceptions (cpu->pending_db) */
-    ATTN_SINGLE = 1 << 7,     /* TF is set or breakpoints are armed: one instruction at a time */
-    ATTN_MTF = 1 << 8,        /* VMX: pending MTF VM exit */
-    ATTN_VMX = 1 << 9,        /* VMX: a window, the preemption timer or a virtual interrupt needs a look */
-    ATTN_LEAVE = 1 << 10,     /* end the block at the next instruction boundary and look again */
-    ATTN_STOP = 1 << 11,      /* leave cpu_run() at the next instruction boundary */
+    ATTN_SHADOW = 1 << 5, /* blocking by STI or MOV SS, for exactly one instruction */
+    ATTN_DEBUG = 1 << 6,  /* pending debug exceptions (cpu->pending_db) */
+    ATTN_SINGLE = 1 << 7, /* TF is set or breakpoints are armed: one instruction at a time */
+    ATTN_MTF = 1 << 8,    /* VMX: pending MTF VM exit */
+    ATTN_VMX = 1 << 9,    /* VMX: a window, the preemption timer or a virtual interrupt needs a look */
+    ATTN_LEAVE = 1 << 10, /* end the block at the next instruction boundary and look again */
+    ATTN_STOP = 1 << 11,  /* leave cpu_run() at the next instruction boundary */
 };
 
 enum activity { ACTIVITY_ACTIVE = 0, ACTIVITY_HLT = 1, ACTIVITY_SHUTDOWN = 2, ACTIVITY_WAIT_SIPI = 3 };
 
 /* What brought the processor back to cpu_run() by longjmp. */
-enum { JUMP_EVENT = 1, /* cpu->event is to be delivered */ JUMP_RESUME = 2 /* state is complete: go on at cpu->rip */ };
+enum {
+    JUMP_EVENT = 1,
+    /* cpu->event is to be delivered */ JUMP_RESUME = 2 /* state is complete: go on at cpu->rip */
+};
 
 union vreg {
     uint8_t b[32];
@@ -127,7 +191,7 @@ struct x87 {
     } r[8];            /* physical registers R0..R7; ST(i) = r[(top + i) & 7] */
     uint16_t fcw, fsw; /* fsw without TOP: TOP is in `top` */
     uint8_t top;
-    uint8_t ftw;       /* abridged tags: bit i = physical register i is not empty */
+    uint8_t ftw; /* abridged tags: bit i = physical register i is not empty */
     uint16_t fop;
     uint16_t fcs, fds;
     uint64_t fip, fdp;
@@ -153,19 +217,20 @@ struct msr_state {
 
 struct cpu {
     /* Hot: used by every micro-op. */
-    uint64_t r[REG_COUNT];  /* GPRs, temporaries, REG_PAGE, REG_ZERO */
-    uint64_t cc_result;     /* lazy arithmetic flags: see cpu/flags.h */
+    uint64_t r[REG_COUNT]; /* GPRs, temporaries, REG_PAGE, REG_ZERO */
+    uint64_t cc_result;    /* lazy arithmetic flags: see cpu/flags.h */
     uint64_t cc_aux;
-    uint64_t rflags;        /* all but the arithmetic flags; bit 1 set */
-    struct tlb *tlb;        /* current context, == mmu.current */
-    int64_t budget;         /* instructions left in this slice, the running block already subtracted */
-    uint32_t attention;     /* enum attention; 0 lets blocks follow each other */
-    uint32_t key;           /* block key of the current mode: cpu/exec.h */
-    uint64_t vmx_guards;    /* bit n: vmx_guard(n) must be asked; 0 outside VMX non-root operation */
-    const struct uop *uop;  /* running micro-op, stored before anything that can raise or needs RIP or time */
-    struct block *block;    /* running block; NULL between blocks */
-    uint64_t rip;           /* exact between blocks, and in helpers after cpu_sync() */
-    uint64_t next_rip;      /* in helpers after cpu_sync(): RIP of the next instruction; H_END helpers that jump write it */
+    uint64_t rflags;       /* all but the arithmetic flags; bit 1 set */
+    struct tlb *tlb;       /* current context, == mmu.current */
+    int64_t budget;        /* instructions left in this slice, the running block already subtracted */
+    uint32_t attention;    /* enum attention; 0 lets blocks follow each other */
+    uint32_t key;          /* block key of the current mode: cpu/exec.h */
+    uint64_t vmx_guards;   /* bit n: vmx_guard(n) must be asked; 0 outside VMX non-root operation */
+    const struct uop *uop; /* running micro-op, stored before anything that can raise or needs RIP or time */
+    struct block *block;   /* running block; NULL between blocks */
+    uint64_t rip;          /* exact between blocks, and in helpers after cpu_sync() */
+    uint64_t next_rip; /* in helpers after cpu_sync(): RIP of the next instruction; H_END helpers that jump
+                          write it */
 
     _Alignas(16) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */
     uint32_t mxcsr;
@@ -178,30 +243,31 @@ struct cpu {
     uint64_t dr[8];
     uint32_t pkru;
     uint8_t cpl;
-    uint8_t activity;       /* enum activity */
+    uint8_t activity;               /* enum activity */
     bool shadow_sti, shadow_mov_ss; /* blocking of events until after the next instruction */
-    bool rf_loaded;         /* the running instruction loaded RFLAGS.RF (IRET): it holds for the next one */
-    bool tf_masked;         /* the running instruction cleared TF (SYSCALL): no single-step trap follows */
-    uint64_t poll_rip;      /* RIP at the last event_poll(): a repeated instruction keeps RF */
+    bool rf_loaded;    /* the running instruction loaded RFLAGS.RF (IRET): it holds for the next one */
+    bool tf_masked;    /* the running instruction cleared TF (SYSCALL): no single-step trap follows */
+    uint64_t poll_rip; /* RIP at the last event_poll(): a repeated instruction keeps RF */
     bool nmi_blocked;
     bool nmi_pending, smi_pending, init_pending, sipi_pending;
     uint8_t sipi_vector;
-    uint64_t pending_db;    /* DR6 bits of debug exceptions that wait for the instruction boundary */
+    uint64_t pending_db; /* DR6 bits of debug exceptions that wait for the instruction boundary */
     struct msr_state msr;
 
-    struct event event;     /* raised, not yet delivered */
-    struct event delivering; /* valid while an event goes through the IDT: nested faults, IDT-vectoring information */
+    struct event event; /* raised, not yet delivered */
+    struct event
+        delivering; /* valid while an event goes through the IDT: nested faults, IDT-vectoring information */
 
     /* VMX. The rest hangs off `vmx`. */
     bool vmx_on, vmx_non_root;
-    int64_t tsc_offset;     /* added to the TSC in non-root operation when "use TSC offsetting" is 1 */
+    int64_t tsc_offset; /* added to the TSC in non-root operation when "use TSC offsetting" is 1 */
     struct vmx *vmx;
 
     struct lapic *lapic;
-    uint32_t id;            /* index and initial APIC ID */
-    uint64_t insns;         /* instructions retired by this processor */
+    uint32_t id;             /* index and initial APIC ID */
+    uint64_t insns;          /* instructions retired by this processor */
     uint64_t insns_non_root; /* of these in VMX non-root operation; --stats */
-    uint64_t random_state;  /* RDRAND and RDSEED: deterministic generator */
+    uint64_t random_state;   /* RDRAND and RDSEED: deterministic generator */
 
     /* Wiring. */
     struct mmu mmu;
@@ -214,14 +280,14 @@ struct cpu {
     struct stub_cache *stubs;
     const struct cpu_model *model;
     struct intr_source intr;
-    uint32_t cpu_count;     /* processors in the machine, for CPUID 0BH */
-    uint64_t slice_end;     /* tick at which this slice ends: now = slice_end - budget between blocks */
-    uint64_t stops;         /* reasons for machine/: bit 0 triple fault (shutdown) */
+    uint32_t cpu_count; /* processors in the machine, for CPUID 0BH */
+    uint64_t slice_end; /* tick at which this slice ends: now = slice_end - budget between blocks */
+    uint64_t stops;     /* reasons for machine/: bit 0 triple fault (shutdown) */
     jmp_buf jump;
-    struct uop tail[40];    /* rest of an instruction whose block is to be left: exec.c */
+    struct uop tail[40]; /* rest of an instruction whose block is to be left: exec.c */
 };
 
-/* -- Life ------------------------------------------------------------------------------------------------------ */
+/* -- Life ---------------------------------------------------------------------------------------------- */
 
 struct cpu_wiring {
     struct phys *phys;
@@ -238,10 +304,11 @@ struct cpu_wiring {
 
 bool cpu_init(struct cpu *cpu, const struct cpu_wiring *w, struct error *e); /* in power-on state */
 void cpu_free(struct cpu *cpu);
-void cpu_reset(struct cpu *cpu, bool init); /* power-on/RESET, or INIT (SDM 3A, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT") */
+void cpu_reset(struct cpu *cpu, bool init); /* power-on/RESET, or INIT (SDM 3A, table "IA-32 and Intel 64
+                                               Processor States Following Power-up, Reset, or INIT") */
 extern const struct state_desc cpu_state;
-/* After the whole machine is loaded: rebuilds what is derived (attention, guards, key, TLB context). False: e says what
- * of the state no processor can be in. */
+/* After the whole machine is loaded: rebuilds what is derived (attention, guards, key, TLB context). False: e
+ * says what of the state no processor can be in. */
 bool cpu_loaded(struct cpu *cpu, struct error *e);
 
 /* Runs until `ticks` of budget are used, or the processor halts or stops. Returns the ticks used (>= 0). */
@@ -249,17 +316,20 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks);
 /* True when an instruction could run now (active, or an event would wake it). */
 bool cpu_runnable(struct cpu *cpu);
 
-/* -- Raising: none of these returns ------------------------------------------------------------------------------ */
+/* -- Raising: none of these returns -------------------------------------------------------------------- */
 
-NORETURN void cpu_raise(struct cpu *cpu, unsigned vector, uint32_t error_code); /* error code pushed where the vector has one */
+NORETURN void cpu_raise(struct cpu *cpu, unsigned vector,
+                        uint32_t error_code); /* error code pushed where the vector has one */
 NORETURN void cpu_raise_ud(struct cpu *cpu);
 NORETURN void cpu_raise_gp0(struct cpu *cpu);
-NORETURN void cpu_raise_mmu(struct cpu *cpu, const struct mmu_fault *f, enum seg_reg seg); /* #PF, #GP/#SS, EPT exits */
+NORETURN void cpu_raise_mmu(struct cpu *cpu, const struct mmu_fault *f,
+                            enum seg_reg seg); /* #PF, #GP/#SS, EPT exits */
 NORETURN void cpu_raise_event(struct cpu *cpu, const struct event *ev);
-/* State is consistent and cpu->rip is where to go on: unwinds to cpu_run(). Used after a VM exit from a helper. */
+/* State is consistent and cpu->rip is where to go on: unwinds to cpu_run(). Used after a VM exit from a
+ * helper. */
 NORETURN void cpu_resume(struct cpu *cpu);
 
-/* -- Where are we, what time is it ------------------------------------------------------------------------------- */
+/* -- Where are we, what time is it --------------------------------------------------------------------- */
 
 /* Sets cpu->rip, cpu->next_rip and clock->now exactly for the running instruction. Idempotent. */
 void cpu_sync(struct cpu *cpu);
@@ -272,24 +342,42 @@ static inline uint64_t cpu_tsc(const struct cpu *cpu) /* after cpu_sync(); witho
     return cpu->clock->now + cpu->msr.tsc_adjust;
 }
 
-/* -- Mode ---------------------------------------------------------------------------------------------------------- */
+/* -- Mode ---------------------------------------------------------------------------------------------- */
 
-/* Recomputes everything derived from CR0, CR4, EFER, CS, SS, CPL, RFLAGS.AC/TF/VM, DR7, EPT: block key, TLB context,
- * ATTN_SINGLE. Call after any of them changed; the block must end. */
+/* Recomputes everything derived from CR0, CR4, EFER, CS, SS, CPL, RFLAGS.AC/TF/VM, DR7, EPT: block key, TLB
+ * context, ATTN_SINGLE. Call after any of them changed; the block must end. */
 void cpu_mode_changed(struct cpu *cpu);
-static inline bool cpu_long_mode(const struct cpu *cpu) { return cpu->efer & EFER_LMA; }
-static inline bool cpu_64bit(const struct cpu *cpu) { return (cpu->efer & EFER_LMA) && (cpu->seg[SEG_CS].ar & AR_L); }
-static inline bool cpu_protected(const struct cpu *cpu) { return cpu->cr0 & CR0_PE; }
-static inline bool cpu_v86(const struct cpu *cpu) { return cpu->rflags & FLAG_VM; }
-static inline unsigned cpu_iopl(const struct cpu *cpu) { return (cpu->rflags >> 12) & 3; }
-static inline bool cpu_canonical(uint64_t a) { return (uint64_t)((int64_t)(a << 16) >> 16) == a; }
+static inline bool cpu_long_mode(const struct cpu *cpu)
+{
+    return cpu->efer & EFER_LMA;
+}
+static inline bool cpu_64bit(const struct cpu *cpu)
+{
+    return (cpu->efer & EFER_LMA) && (cpu->seg[SEG_CS].ar & AR_L);
+}
+static inline bool cpu_protected(const struct cpu *cpu)
+{
+    return cpu->cr0 & CR0_PE;
+}
+static inline bool cpu_v86(const struct cpu *cpu)
+{
+    return cpu->rflags & FLAG_VM;
+}
+static inline unsigned cpu_iopl(const struct cpu *cpu)
+{
+    return (cpu->rflags >> 12) & 3;
+}
+static inline bool cpu_canonical(uint64_t a)
+{
+    return (uint64_t)((int64_t)(a << 16) >> 16) == a;
+}
 
-/* RFLAGS with the arithmetic flags made from cc_*; and the reverse (no checks; FLAG_1 forced). Call cpu_mode_changed()
- * when TF, AC, VM changed. */
+/* RFLAGS with the arithmetic flags made from cc_*; and the reverse (no checks; FLAG_1 forced). Call
+ * cpu_mode_changed() when TF, AC, VM changed. */
 uint64_t cpu_rflags(const struct cpu *cpu);
 void cpu_set_rflags(struct cpu *cpu, uint64_t value);
 
-/* -- Memory (cpu/mem.c). Effective address ea, size in bytes 1..8; raise on faults. -------------------------------- */
+/* -- Memory (cpu/mem.c). Effective address ea, size in bytes 1..8; raise on faults. -------------------- */
 
 enum mem_access { MEM_READ = 0, MEM_WRITE = 1, MEM_RMW = 2 /* a read that checks for writing */ };
 
@@ -297,7 +385,8 @@ enum mem_access { MEM_READ = 0, MEM_WRITE = 1, MEM_RMW = 2 /* a read that checks
 gva_t cpu_linear(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, enum mem_access access);
 uint64_t cpu_read(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size);
 void cpu_write(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, uint64_t value);
-/* By linear address. flags: MMU_SYSTEM for implicit supervisor accesses. May cross pages: both are checked before a write. */
+/* By linear address. flags: MMU_SYSTEM for implicit supervisor accesses. May cross pages: both are checked
+ * before a write. */
 uint64_t cpu_read_linear(struct cpu *cpu, gva_t linear, unsigned size, unsigned flags);
 void cpu_write_linear(struct cpu *cpu, gva_t linear, unsigned size, uint64_t value, unsigned flags);
 /* Blocks of bytes (FXSAVE and the like): raises before the first byte when any page of it faults. */
@@ -312,7 +401,7 @@ void cpu_phys_write(struct cpu *cpu, gpa_t gpa, unsigned size, uint64_t value);
 /* For debuggers, tests and explanations: no fault, no side effect; false when not mapped. */
 bool cpu_peek(struct cpu *cpu, gva_t linear, void *buf, unsigned length);
 
-/* -- Segmentation, far transfers, events (cpu/segment.c, far.c, event.c) --------------------------------------------- */
+/* -- Segmentation, far transfers, events (cpu/segment.c, far.c, event.c) ------------------------------- */
 
 /* MOV/POP/Lxx to a data segment register with all checks (SDM 2B, MOV "Loading"); raises. */
 void cpu_load_segment(struct cpu *cpu, enum seg_reg seg, uint16_t selector);
@@ -326,7 +415,8 @@ void event_deliver(struct cpu *cpu);
 /* Between instructions with cpu->attention != 0: takes the highest-priority event, SDM 3A "Prioritization of
  * Concurrent Events". Returns false when the processor cannot run (halted, waiting for SIPI, shutdown). */
 bool event_poll(struct cpu *cpu);
-/* After each instruction that ran under ATTN_SINGLE or ATTN_SHADOW: TF, shadows. `tf` as before the instruction. */
+/* After each instruction that ran under ATTN_SINGLE or ATTN_SHADOW: TF, shadows. `tf` as before the
+ * instruction. */
 void event_after_instruction(struct cpu *cpu, bool tf, bool had_shadow);
 /* Data breakpoints: called by mem.c for accesses while DR7 has data breakpoints armed. */
 void debug_check_data(struct cpu *cpu, gva_t linear, unsigned size, bool write);
@@ -334,7 +424,7 @@ void debug_check_data(struct cpu *cpu, gva_t linear, unsigned size, bool write);
 void debug_check_insn(struct cpu *cpu);
 void debug_check_io(struct cpu *cpu, uint16_t port, unsigned size);
 
-/* -- CRs, MSRs, CPUID ------------------------------------------------------------------------------------------------ */
+/* -- CRs, MSRs, CPUID ---------------------------------------------------------------------------------- */
 
 /* With all checks of MOV to CR (raise #GP) and side effects, without VMX intercepts. PDPTE loads included. */
 void cpu_write_cr0(struct cpu *cpu, uint64_t value);
@@ -348,7 +438,7 @@ bool cpu_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value);
 bool cpu_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value);
 void cpu_cpuid(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]); /* EAX EBX ECX EDX */
 
-/* -- Features -------------------------------------------------------------------------------------------------------- */
+/* -- Features ------------------------------------------------------------------------------------------ */
 
 enum feature {
 #define FEATURE(name, leaf, subleaf, reg, bit, def) FEAT_##name,

@@ -16,7 +16,7 @@
 #define CR0_KNOWN                                                                                            \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
-/* -- CR4 bits of the model --------------------------------------------------------------------------- */
+/* -- CR4 bits of the model ----------------------------------------------------------------------------- */
 
 static const struct {
     uint32_t bits;
@@ -40,7 +40,7 @@ uint64_t cpu_cr4_supported(const struct cpu *cpu)
     return v;
 }
 
-/* -- PDPTEs ------------------------------------------------------------------------------------------ */
+/* -- PDPTEs -------------------------------------------------------------------------------------------- */
 
 bool cpu_load_pdptes(struct cpu *cpu, uint64_t cr3)
 {
@@ -64,7 +64,7 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
     return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
 }
 
-/* -- Writing ----------------------------------------------------------------------------------------- */
+/* -- Writing ------------------------------------------------------------------------------------------- */
 
 void cpu_write_cr0(struct cpu *cpu, uint64_t value)
 {
@@ -138,7 +138,7 @@ void cpu_write_cr8(struct cpu *cpu, uint64_t value)
     cpu_events_changed(cpu);
 }
 
-/* -- MOV CR ------------------------------------------------------------------------------------------ */
+/* -- MOV CR -------------------------------------------------------------------------------------------- */
 
 /* d: GPR; imm: control register */
 void helper_read_cr(struct cpu *cpu, const struct uop *u)
@@ -234,7 +234,7 @@ void helper_clts(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- XCR0 -------------------------------------------------------------------------------------------- */
+/* -- XCR0 ---------------------------------------------------------------------------------------------- */
 
 uint64_t cpu_xcr0_supported(const struct cpu *cpu)
 {

@@ -101,7 +101,7 @@ void debug_check_io(struct cpu *cpu, uint16_t port, unsigned size)
         trap(cpu, matches(cpu, 1 << BREAK_IO, port, size));
 }
 
-/* -- MOV DR ------------------------------------------------------------------------------------------ */
+/* -- MOV DR -------------------------------------------------------------------------------------------- */
 
 /* DR4 and DR5 are DR6 and DR7 unless CR4.DE makes them undefined; general detect comes after the VM exit. */
 static unsigned check_access(struct cpu *cpu, unsigned n, bool write, unsigned gpr)

@@ -64,7 +64,7 @@ bool cpu_runnable(struct cpu *cpu)
     return lapic_pending(cpu) && interrupts_enabled(cpu);
 }
 
-/* -- One function for each rank of the list ---------------------------------------------------------- */
+/* -- One function for each rank of the list ------------------------------------------------------------ */
 
 static bool poll_sipi(struct cpu *cpu)
 {
@@ -175,7 +175,7 @@ static void poll_virtual_interrupt(struct cpu *cpu)
         take_interrupt(cpu, vector);
 }
 
-/* -- The list ---------------------------------------------------------------------------------------- */
+/* -- The list ------------------------------------------------------------------------------------------ */
 
 bool event_poll(struct cpu *cpu)
 {

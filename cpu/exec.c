@@ -1,11 +1,12 @@
 /*
- * cpu/exec.c -- the loop that runs a processor: find a block, run it, look at events at exact instruction counts.
+ * cpu/exec.c -- the loop that runs a processor: find a block, run it, look at events at exact instruction
+ * counts.
  *
  * SDM 3A, "Prioritization of Concurrent Events" (the order itself is in event.c).
  * Time: between blocks now = slice_end - budget. Inside a block the whole block is already subtracted, so
- *       now = slice_end - (budget + instructions of it not yet done). A delivered event takes one tick, so that no
- *       sequence of faults can stop the clock.
- * Not here: what micro-ops do (ir/interp.c), what events do (event.c).
+ *       now = slice_end - (budget + instructions of it not yet done). A delivered event takes one tick, so
+ * that no sequence of faults can stop the clock. Not here: what micro-ops do (ir/interp.c), what events do
+ * (event.c).
  */
 #include "cpu/cache.h"
 
@@ -21,7 +22,7 @@
 /* Blocks of one unoptimised instruction, for what happens at exact instruction boundaries. */
 #define KEY_SINGLE BIT(31)
 
-/* -- Where are we ------------------------------------------------------------------------------------------------ */
+/* -- Where are we -------------------------------------------------------------------------------------- */
 
 void cpu_sync(struct cpu *cpu)
 {
@@ -71,7 +72,7 @@ static void leave_block(struct cpu *cpu)
     }
 }
 
-/* -- Raising ------------------------------------------------------------------------------------------------------- */
+/* -- Raising ------------------------------------------------------------------------------------------- */
 
 void cpu_raise_event(struct cpu *cpu, const struct event *ev)
 {
@@ -127,7 +128,7 @@ void cpu_resume(struct cpu *cpu)
     longjmp(cpu->jump, JUMP_RESUME);
 }
 
-/* -- Finding a block ------------------------------------------------------------------------------------------------ */
+/* -- Finding a block ----------------------------------------------------------------------------------- */
 
 static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
 {
@@ -172,8 +173,12 @@ static void lift_exit(struct ir *ir, uint32_t offset)
 static gpa_t translate_block(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32_t key)
 {
     struct ir *ir = cpu->code->ir;
-    struct lift l = {.ir = ir, .key = key & ~(uint32_t)KEY_SINGLE, .model = cpu->model, .stubs = cpu->stubs,
-                     .log = cpu->log, .offset = (uint32_t)(gpa & PAGE_MASK)};
+    struct lift l = {.ir = ir,
+                     .key = key & ~(uint32_t)KEY_SINGLE,
+                     .model = cpu->model,
+                     .stubs = cpu->stubs,
+                     .log = cpu->log,
+                     .offset = (uint32_t)(gpa & PAGE_MASK)};
     bool ram = phys_page(cpu->phys, gpa) != NULL;
     unsigned most = (key & KEY_SINGLE) || !ram ? 1 : 32;
     uint8_t buf[16];
@@ -182,8 +187,10 @@ static gpa_t translate_block(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32_t 
     while (ir->insn_count < most && l.offset < PAGE_SIZE) {
         unsigned avail = PAGE_SIZE - l.offset;
         uint32_t uops = ir->uop_count, insns = ir->insn_count, offset = l.offset;
-        enum lift_result r = lift_insn(&l, fetch_bytes(cpu, (gpa & ~PAGE_MASK) + l.offset, avail, buf), avail);
-        if (r == LIFT_TRUNCATED || ir->overflow || (insns && ir->uop_count - uops > ARRAY_LEN(cpu->tail) - 2)) {
+        enum lift_result r =
+            lift_insn(&l, fetch_bytes(cpu, (gpa & ~PAGE_MASK) + l.offset, avail, buf), avail);
+        if (r == LIFT_TRUNCATED || ir->overflow ||
+            (insns && ir->uop_count - uops > ARRAY_LEN(cpu->tail) - 2)) {
             ir->uop_count = uops;
             ir->insn_count = insns;
             ir->overflow = false;
@@ -287,14 +294,15 @@ static void remember(struct cpu *cpu, struct block *b)
 static struct block *remembered(struct cpu *cpu)
 {
     const struct jump_entry *j = &cpu->code->jumps[cpu->id][jump_hash(cpu->rip)];
-    if (j->rip != cpu->rip || j->key != cpu->key || j->tlb != cpu->tlb || j->generation != cpu->mmu.generation ||
-        j->cs_base != cpu->seg[SEG_CS].base || !j->block || !j->block->valid || cpu->budget < j->block->insn_count)
+    if (j->rip != cpu->rip || j->key != cpu->key || j->tlb != cpu->tlb ||
+        j->generation != cpu->mmu.generation || j->cs_base != cpu->seg[SEG_CS].base || !j->block ||
+        !j->block->valid || cpu->budget < j->block->insn_count)
         return NULL;
     cpu->r[REG_PAGE] = j->page;
     return j->block;
 }
 
-/* -- The loop -------------------------------------------------------------------------------------------------------- */
+/* -- The loop ------------------------------------------------------------------------------------------ */
 
 static void run_single(struct cpu *cpu)
 {

@@ -1,7 +1,8 @@
 /*
  * cpu/exec.h -- blocks of translated instructions, their cache, and the loop that runs them.
  *
- * A block is keyed by guest-physical address and by the mode bits below, never by CR3, VPID, PCID or EPT pointer.
+ * A block is keyed by guest-physical address and by the mode bits below, never by CR3, VPID, PCID or EPT
+ * pointer.
  */
 #ifndef CPU_EXEC_H
 #define CPU_EXEC_H
@@ -10,11 +11,12 @@
 
 /* Block key (cpu->key). */
 enum {
-    KEY_L = 1 << 0,        /* 64-bit mode */
-    KEY_D = 1 << 1,        /* CS.D: default operand and address size 32 */
-    KEY_SS_B = 1 << 2,     /* stack address size 32 (outside 64-bit mode) */
-    KEY_FLAT = 1 << 3,     /* ES, CS, SS, DS: base 0, limit 4G, usable, writable/readable as expected (always in 64-bit mode) */
-    KEY_CPL_SHIFT = 4,     /* two bits */
+    KEY_L = 1 << 0,    /* 64-bit mode */
+    KEY_D = 1 << 1,    /* CS.D: default operand and address size 32 */
+    KEY_SS_B = 1 << 2, /* stack address size 32 (outside 64-bit mode) */
+    KEY_FLAT = 1 << 3, /* ES, CS, SS, DS: base 0, limit 4G, usable, writable/readable as expected (always in
+                          64-bit mode) */
+    KEY_CPL_SHIFT = 4, /* two bits */
     KEY_PE = 1 << 6,
     KEY_VM = 1 << 7,
     KEY_TS = 1 << 8,
@@ -22,22 +24,22 @@ enum {
     KEY_MP = 1 << 10,
     KEY_OSFXSR = 1 << 11,
     KEY_OSXSAVE = 1 << 12,
-    KEY_AVX = 1 << 13,     /* XCR0 has SSE and AVX */
-    KEY_AC = 1 << 14,      /* CR0.AM, RFLAGS.AC and CPL 3: alignment is checked */
-    KEY_TSD = 1 << 15,     /* RDTSC needs CPL 0 */
+    KEY_AVX = 1 << 13, /* XCR0 has SSE and AVX */
+    KEY_AC = 1 << 14,  /* CR0.AM, RFLAGS.AC and CPL 3: alignment is checked */
+    KEY_TSD = 1 << 15, /* RDTSC needs CPL 0 */
     KEY_UMIP = 1 << 16,
     KEY_OSXMMEXCPT = 1 << 17,
-    KEY_NE = 1 << 18,      /* CR0.NE */
+    KEY_NE = 1 << 18, /* CR0.NE */
     KEY_PG = 1 << 19,
 };
 #define KEY_CPL(key) ((key) >> KEY_CPL_SHIFT & 3)
 
 struct block {
-    gpa_t gpa;          /* of its first byte */
-    gpa_t gpa2;         /* page of the second part when its only instruction crosses a page; else 0 */
+    gpa_t gpa;  /* of its first byte */
+    gpa_t gpa2; /* page of the second part when its only instruction crosses a page; else 0 */
     uint32_t key;
     uint16_t insn_count, uop_count;
-    bool valid;         /* cleared when its bytes are written */
+    bool valid; /* cleared when its bytes are written */
     struct uop *uops;
     struct ir_insn *insns;
     struct block *hash_next, *page_next, *page2_next;
@@ -51,8 +53,8 @@ void code_cache_free(struct code_cache *c);
 /* Drops everything (loading state, key meaning changed). */
 void code_cache_clear(struct code_cache *c);
 
-/* Runs b (at most insn_limit instructions of it when not 0) from its first micro-op; returns at the block's end with
- * cpu->rip set. */
+/* Runs b (at most insn_limit instructions of it when not 0) from its first micro-op; returns at the block's
+ * end with cpu->rip set. */
 void interp_run(struct cpu *cpu, struct block *b);
 
 #endif

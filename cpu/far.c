@@ -12,7 +12,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Targets ----------------------------------------------------------------------------------------- */
+/* -- Targets ------------------------------------------------------------------------------------------- */
 
 static bool code_is_64bit(const struct cpu *cpu, uint64_t d)
 {
@@ -37,7 +37,7 @@ static void finish(struct cpu *cpu, uint64_t rip)
     cpu_mode_changed(cpu);
 }
 
-/* -- Task switches: named, not done ------------------------------------------------------------------ */
+/* -- Task switches: named, not done -------------------------------------------------------------------- */
 
 static NORETURN void task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
 {
@@ -70,7 +70,7 @@ static NORETURN void far_task(struct cpu *cpu, uint16_t selector, uint64_t d, bo
     task_switch(cpu, selector, call ? 0 : 2);
 }
 
-/* -- JMP and CALL ------------------------------------------------------------------------------------ */
+/* -- JMP and CALL -------------------------------------------------------------------------------------- */
 
 static void real_jump(struct cpu *cpu, uint16_t selector, uint64_t offset, unsigned size, bool call)
 {
@@ -237,7 +237,7 @@ void helper_far_call(struct cpu *cpu, const struct uop *u)
     far_jump(cpu, (uint16_t)cpu->r[u->b], cpu->r[u->a] & size_mask(1u << u->size), 1u << u->size, true);
 }
 
-/* -- RET and IRET ------------------------------------------------------------------------------------ */
+/* -- RET and IRET -------------------------------------------------------------------------------------- */
 
 /* The code segment that a return goes to, checked (SDM 2B, RET and IRET: "to same / to outer privilege
  * level"). */

@@ -16,11 +16,26 @@
 #define AUX_AF  BIT(3)
 #define AUX_SFD BIT(0)
 
-static inline unsigned flag_cf(const struct cpu *c) { return (unsigned)(c->cc_aux >> 63); }
-static inline unsigned flag_of(const struct cpu *c) { return (unsigned)((c->cc_aux >> 63) ^ (c->cc_aux >> 62 & 1)); }
-static inline unsigned flag_zf(const struct cpu *c) { return c->cc_result == 0; }
-static inline unsigned flag_sf(const struct cpu *c) { return (unsigned)((c->cc_result >> 63) ^ (c->cc_aux & 1)); }
-static inline unsigned flag_af(const struct cpu *c) { return (unsigned)(c->cc_aux >> 3 & 1); }
+static inline unsigned flag_cf(const struct cpu *c)
+{
+    return (unsigned)(c->cc_aux >> 63);
+}
+static inline unsigned flag_of(const struct cpu *c)
+{
+    return (unsigned)((c->cc_aux >> 63) ^ (c->cc_aux >> 62 & 1));
+}
+static inline unsigned flag_zf(const struct cpu *c)
+{
+    return c->cc_result == 0;
+}
+static inline unsigned flag_sf(const struct cpu *c)
+{
+    return (unsigned)((c->cc_result >> 63) ^ (c->cc_aux & 1));
+}
+static inline unsigned flag_af(const struct cpu *c)
+{
+    return (unsigned)(c->cc_aux >> 3 & 1);
+}
 static inline unsigned flag_pf(const struct cpu *c)
 {
     unsigned x = (unsigned)(c->cc_result ^ c->cc_aux >> 8) & 0xff;
@@ -34,7 +49,8 @@ static inline void flags_set_arith(struct cpu *c, uint64_t f)
     unsigned cf = f & FLAG_CF, of = (f & FLAG_OF) != 0, zf = (f & FLAG_ZF) != 0, sf = (f & FLAG_SF) != 0;
     uint64_t result = !zf; /* 0 or 1: sign clear; parity even for 0, odd for 1 */
     unsigned pf_natural = zf;
-    uint64_t aux = (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62 | ((f & FLAG_AF) ? AUX_AF : 0) | (sf ? AUX_SFD : 0);
+    uint64_t aux =
+        (uint64_t)cf << 63 | (uint64_t)(cf ^ of) << 62 | ((f & FLAG_AF) ? AUX_AF : 0) | (sf ? AUX_SFD : 0);
     if (pf_natural != ((f & FLAG_PF) != 0))
         aux |= 1 << 8;
     c->cc_result = result;
@@ -43,7 +59,8 @@ static inline void flags_set_arith(struct cpu *c, uint64_t f)
 
 static inline uint64_t flags_arith(const struct cpu *c)
 {
-    return flag_cf(c) | flag_pf(c) << 2 | flag_af(c) << 4 | flag_zf(c) << 6 | flag_sf(c) << 7 | flag_of(c) << 11;
+    return flag_cf(c) | flag_pf(c) << 2 | flag_af(c) << 4 | flag_zf(c) << 6 | flag_sf(c) << 7 |
+           flag_of(c) << 11;
 }
 
 /* CF and OF alone, the rest kept (rotates, BT, ADCX, ADOX). */
@@ -57,14 +74,30 @@ static inline bool flags_condition(const struct cpu *c, unsigned cc)
 {
     bool v;
     switch (cc >> 1) {
-    case 0: v = flag_of(c); break;
-    case 1: v = flag_cf(c); break;
-    case 2: v = flag_zf(c); break;
-    case 3: v = flag_cf(c) | flag_zf(c); break;
-    case 4: v = flag_sf(c); break;
-    case 5: v = flag_pf(c); break;
-    case 6: v = flag_sf(c) != flag_of(c); break;
-    default: v = flag_zf(c) | (flag_sf(c) != flag_of(c)); break;
+    case 0:
+        v = flag_of(c);
+        break;
+    case 1:
+        v = flag_cf(c);
+        break;
+    case 2:
+        v = flag_zf(c);
+        break;
+    case 3:
+        v = flag_cf(c) | flag_zf(c);
+        break;
+    case 4:
+        v = flag_sf(c);
+        break;
+    case 5:
+        v = flag_pf(c);
+        break;
+    case 6:
+        v = flag_sf(c) != flag_of(c);
+        break;
+    default:
+        v = flag_zf(c) | (flag_sf(c) != flag_of(c));
+        break;
     }
     return v ^ (cc & 1);
 }

@@ -15,7 +15,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Combination of exceptions ----------------------------------------------------------------------- */
+/* -- Combination of exceptions ------------------------------------------------------------------------- */
 
 enum event_class { CLASS_BENIGN, CLASS_CONTRIBUTORY, CLASS_PAGE_FAULT, CLASS_DOUBLE_FAULT };
 
@@ -68,7 +68,7 @@ static void shut_down(struct cpu *cpu)
     cpu->budget--;
 }
 
-/* -- What is pushed ---------------------------------------------------------------------------------- */
+/* -- What is pushed ------------------------------------------------------------------------------------ */
 
 static bool software(const struct event *ev)
 {
@@ -103,7 +103,7 @@ static void enter(struct cpu *cpu, uint64_t clear)
     cpu->rflags &= ~clear;
 }
 
-/* -- Real mode --------------------------------------------------------------------------------------- */
+/* -- Real mode ----------------------------------------------------------------------------------------- */
 
 static void deliver_real(struct cpu *cpu, const struct event *ev)
 {
@@ -121,7 +121,7 @@ static void deliver_real(struct cpu *cpu, const struct event *ev)
     enter(cpu, FLAG_IF | FLAG_TF | FLAG_AC | FLAG_RF);
 }
 
-/* -- Protected and IA-32e mode ----------------------------------------------------------------------- */
+/* -- Protected and IA-32e mode ------------------------------------------------------------------------- */
 
 struct gate {
     uint64_t offset, code; /* target; descriptor of its code segment */
@@ -237,7 +237,7 @@ static void deliver_protected(struct cpu *cpu, const struct event *ev)
     enter(cpu, FLAG_TF | FLAG_NT | FLAG_RF | FLAG_VM | (interrupt_gate ? FLAG_IF : 0));
 }
 
-/* -- Delivery ---------------------------------------------------------------------------------------- */
+/* -- Delivery ------------------------------------------------------------------------------------------ */
 
 /* Registers that an exception writes when it is delivered rather than intercepted. */
 static void before_delivery(struct cpu *cpu, const struct event *ev)
@@ -299,7 +299,7 @@ void event_deliver(struct cpu *cpu)
     cpu_mode_changed(cpu);
 }
 
-/* -- INT n, INT3, INT1, INTO ------------------------------------------------------------------------- */
+/* -- INT n, INT3, INT1, INTO --------------------------------------------------------------------------- */
 
 /* imm: vector; aux2: enum event_type */
 void helper_software_interrupt(struct cpu *cpu, const struct uop *u)

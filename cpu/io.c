@@ -76,7 +76,7 @@ void helper_out(struct cpu *cpu, const struct uop *u)
     port_write(cpu, port, 1u << u->size, (uint32_t)(cpu->r[REG_RAX] & size_mask(1u << u->size)));
 }
 
-/* -- INS and OUTS ------------------------------------------------------------------------------------ */
+/* -- INS and OUTS -------------------------------------------------------------------------------------- */
 
 static uint64_t address_mask(const struct uop *u)
 {

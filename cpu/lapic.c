@@ -70,7 +70,7 @@ static bool x2apic(const struct cpu *cpu)
     return cpu->msr.apic_base & BASE_X2APIC;
 }
 
-/* -- Priorities -------------------------------------------------------------------------------------- */
+/* -- Priorities ---------------------------------------------------------------------------------------- */
 
 static uint8_t highest(const uint32_t map[8])
 {
@@ -124,7 +124,7 @@ void lapic_set_tpr(struct cpu *cpu, uint8_t tpr)
     update(cpu);
 }
 
-/* -- Acceptance -------------------------------------------------------------------------------------- */
+/* -- Acceptance ---------------------------------------------------------------------------------------- */
 
 static void error(struct cpu *cpu, uint32_t bits);
 
@@ -246,7 +246,7 @@ bool lapic_match(const struct cpu *cpu, uint32_t dest, bool logical)
     return mine >> 4 == (dest & 0xff) >> 4 && (mine & dest & 15);
 }
 
-/* -- LVT --------------------------------------------------------------------------------------------- */
+/* -- LVT ----------------------------------------------------------------------------------------------- */
 
 static void fire_lvt(struct cpu *cpu, enum lapic_lvt n)
 {
@@ -281,7 +281,7 @@ void lapic_set_intr(struct cpu *cpu, bool level)
     update(cpu);
 }
 
-/* -- Timer ------------------------------------------------------------------------------------------- */
+/* -- Timer --------------------------------------------------------------------------------------------- */
 
 static unsigned timer_mode(const struct lapic *a)
 {
@@ -403,7 +403,7 @@ void lapic_tsc_changed(struct cpu *cpu)
         deadline_arm(cpu->lapic);
 }
 
-/* -- IPIs -------------------------------------------------------------------------------------------- */
+/* -- IPIs ---------------------------------------------------------------------------------------------- */
 
 static void send_ipi(struct cpu *cpu, uint32_t low, uint32_t dest)
 {
@@ -424,7 +424,7 @@ static void send_ipi(struct cpu *cpu, uint32_t low, uint32_t dest)
         cpu->intr.ipi(cpu->intr.owner, cpu->id, low >> 18 & 3, &m);
 }
 
-/* -- Registers --------------------------------------------------------------------------------------- */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 static void illegal_register(struct cpu *cpu)
 {
@@ -560,7 +560,7 @@ void lapic_write(struct cpu *cpu, uint32_t offset, unsigned size, uint64_t value
         write_register(cpu, offset & 0xff0, (uint32_t)value);
 }
 
-/* -- x2APIC MSRs ------------------------------------------------------------------------------------- */
+/* -- x2APIC MSRs --------------------------------------------------------------------------------------- */
 
 static bool x2apic_exists(uint32_t offset, bool write)
 {
@@ -628,7 +628,7 @@ bool lapic_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- IA32_APIC_BASE ---------------------------------------------------------------------------------- */
+/* -- IA32_APIC_BASE ------------------------------------------------------------------------------------ */
 
 /* SDM 3A, "x2APIC State Transitions": the transitions that do not raise #GP. */
 static bool transition_ok(uint64_t from, uint64_t to)
@@ -660,7 +660,7 @@ bool lapic_set_base(struct cpu *cpu, uint64_t value)
     return true;
 }
 
-/* -- Life -------------------------------------------------------------------------------------------- */
+/* -- Life ---------------------------------------------------------------------------------------------- */
 
 void lapic_reset(struct cpu *cpu, bool init)
 {

@@ -2,9 +2,8 @@
  * cpu/mem.c -- guest memory as a processor sees it: segment checks, page crossing, local APIC page, bus.
  *
  * SDM 3A, "Limit Checking", "Type Checking", "Alignment Check Exception"; SDM 3A, "Paging".
- * Order: segment checks, alignment, then translation of every page touched, then data; so a write that faults on
- * its second page has changed nothing.
- * Not here: the walks (mmu/), the hit path (mem.h).
+ * Order: segment checks, alignment, then translation of every page touched, then data; so a write that faults
+ * on its second page has changed nothing. Not here: the walks (mmu/), the hit path (mem.h).
  */
 #include "cpu/mem.h"
 
@@ -63,7 +62,8 @@ static void check_alignment(struct cpu *cpu, gva_t linear, unsigned size, unsign
         cpu_raise(cpu, EXC_AC, 0);
 }
 
-/* Both ends, before alignment and any translation: an access may begin in the last canonical page and end behind it. */
+/* Both ends, before alignment and any translation: an access may begin in the last canonical page and end
+ * behind it. */
 static void check_canonical(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
 {
     if (unlikely(!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)) && (cpu->key & KEY_L))
@@ -82,7 +82,8 @@ static bool data_breakpoints(const struct cpu *cpu)
     return unlikely(cpu->dr[7] & 0xff);
 }
 
-static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu_access access, unsigned flags)
+static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu_access access,
+                       unsigned flags)
 {
     struct mmu_fault f;
     gpa_t gpa;
@@ -94,16 +95,18 @@ static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu
     return gpa;
 }
 
-/* Accesses to the APIC-access page are virtualised whatever lies there; SDM 3C, "Virtualizing Memory-Mapped APIC
- * Accesses". True when done. */
-static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned size, bool write, uint64_t *value)
+/* Accesses to the APIC-access page are virtualised whatever lies there; SDM 3C, "Virtualizing Memory-Mapped
+ * APIC Accesses". True when done. */
+static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned size, bool write,
+                             uint64_t *value)
 {
     if (likely(!cpu->vmx_non_root))
         return false;
     return vmx_apic_access(cpu, gpa, linear, size, write, false, value);
 }
 
-/* An access that is never virtualised, because it crosses pages or is wider than 32 bits: exits when it is there. */
+/* An access that is never virtualised, because it crosses pages or is wider than 32 bits: exits when it is
+ * there. */
 static void apic_access_refused(struct cpu *cpu, gva_t linear, gpa_t gpa, bool write)
 {
     uint64_t value;
@@ -111,7 +114,8 @@ static void apic_access_refused(struct cpu *cpu, gva_t linear, gpa_t gpa, bool w
         vmx_apic_access(cpu, gpa, linear, 16, write, false, &value);
 }
 
-uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw)
+uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags,
+                       bool rmw)
 {
     check_canonical(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
@@ -138,7 +142,8 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
     return value;
 }
 
-void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value, unsigned flags)
+void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value,
+                    unsigned flags)
 {
     check_canonical(cpu, seg, linear, size);
     check_alignment(cpu, linear, size, flags);
@@ -211,7 +216,8 @@ void cpu_write(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, ui
 
 uint64_t cpu_read_linear(struct cpu *cpu, gva_t linear, unsigned size, unsigned flags)
 {
-    return flags ? mem_slow_read(cpu, SEG_DS, linear, size, flags, false) : mem_read(cpu, SEG_DS, linear, size);
+    return flags ? mem_slow_read(cpu, SEG_DS, linear, size, flags, false)
+                 : mem_read(cpu, SEG_DS, linear, size);
 }
 
 void cpu_write_linear(struct cpu *cpu, gva_t linear, unsigned size, uint64_t value, unsigned flags)
@@ -233,7 +239,8 @@ void cpu_probe(struct cpu *cpu, gva_t linear, unsigned length, enum mem_access a
     }
 }
 
-/* Largest access that is naturally aligned at `linear` and not longer than `left`: MMIO sees whole registers. */
+/* Largest access that is naturally aligned at `linear` and not longer than `left`: MMIO sees whole registers.
+ */
 static unsigned piece(gva_t linear, unsigned left)
 {
     unsigned n = 8;

@@ -1,15 +1,16 @@
 /*
  * cpu/mem.h -- the inline hit path of guest memory accesses, and its slow path.
  *
- * A hit is one compare: tag, permission (read and write tables are separate), page crossing, MMIO and observed pages
- * all miss. Only for cpu/: others use cpu_read() and cpu_write().
+ * A hit is one compare: tag, permission (read and write tables are separate), page crossing, MMIO and
+ * observed pages all miss. Only for cpu/: others use cpu_read() and cpu_write().
  */
 #ifndef CPU_MEM_H
 #define CPU_MEM_H
 
 #include "cpu/cpu.h"
 
-/* A context without any entry: current while data breakpoints are armed, so that each access takes the slow path. */
+/* A context without any entry: current while data breakpoints are armed, so that each access takes the slow
+ * path. */
 extern const struct tlb mem_blank_tlb;
 
 static inline uint8_t *mem_hit_read(const struct cpu *cpu, gva_t linear, unsigned size)
@@ -27,8 +28,10 @@ static inline uint8_t *mem_hit_write(const struct cpu *cpu, gva_t linear, unsign
 }
 
 /* By linear address, any case; raise on faults. `seg` decides #SS or #GP for a non-canonical address. */
-uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags, bool rmw);
-void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value, unsigned flags);
+uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, unsigned flags,
+                       bool rmw);
+void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value,
+                    unsigned flags);
 
 /* 16-byte accesses of vector instructions. */
 void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2]);

@@ -132,7 +132,8 @@ bool cpu_loaded(struct cpu *cpu, struct error *e)
     if (cpu->activity != ACTIVITY_ACTIVE)
         cpu->attention |= ATTN_LEAVE;
     cpu->stops = 0;
-    /* CR8 is a view of the TPR; what is pending depends on IA32_APIC_BASE, which is not in the APIC's section. */
+    /* CR8 is a view of the TPR; what is pending depends on IA32_APIC_BASE, which is not in the APIC's
+     * section. */
     lapic_set_tpr(cpu, lapic_tpr(cpu));
     if (!vmx_loaded(cpu, e))
         return false;

@@ -10,7 +10,7 @@
 #include "cpu/system.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Time and APIC ----------------------------------------------------------------------------------- */
+/* -- Time and APIC ------------------------------------------------------------------------------------- */
 
 static bool get_zero(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -105,7 +105,7 @@ static bool set_apic_base(struct cpu *cpu, uint32_t index, uint64_t value)
     return lapic_set_base(cpu, value);
 }
 
-/* -- Identification and control ---------------------------------------------------------------------- */
+/* -- Identification and control ------------------------------------------------------------------------ */
 
 static bool get_core_count(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -165,7 +165,7 @@ static bool set_misc_enable(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- Speculation: nothing here speculates, so the commands have nothing to do ------------------------ */
+/* -- Speculation: nothing here speculates, so the commands have nothing to do -------------------------- */
 
 enum {
     CAP_RDCL_NO = 1 << 0,
@@ -231,7 +231,7 @@ static bool set_flush_cmd(struct cpu *cpu, uint32_t index, uint64_t value)
     return !(value & ~1ull);
 }
 
-/* -- Memory types ------------------------------------------------------------------------------------ */
+/* -- Memory types -------------------------------------------------------------------------------------- */
 
 /* Types 0 UC, 1 WC, 4 WT, 5 WP, 6 WB; the PAT also has 7, UC-. */
 static bool types_ok(uint64_t bytes, uint32_t allowed)
@@ -319,7 +319,7 @@ static bool set_mtrr_variable(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- Machine check: four banks that never report ----------------------------------------------------- */
+/* -- Machine check: four banks that never report ------------------------------------------------------- */
 
 static uint64_t *mc_register(struct cpu *cpu, uint32_t index)
 {
@@ -351,7 +351,7 @@ static bool set_mc(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- VMX, XSS, EFER ---------------------------------------------------------------------------------- */
+/* -- VMX, XSS, EFER ------------------------------------------------------------------------------------ */
 
 static bool get_vmx(struct cpu *cpu, uint32_t index, uint64_t *value)
 {
@@ -400,7 +400,7 @@ static bool set_efer(struct cpu *cpu, uint32_t index, uint64_t value)
     return true;
 }
 
-/* -- The table --------------------------------------------------------------------------------------- */
+/* -- The table ----------------------------------------------------------------------------------------- */
 
 const struct msr_row msr_rows[] = {
 #define STORED(address, name, feature, writable, member)                                                     \

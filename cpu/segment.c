@@ -12,7 +12,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Descriptors ------------------------------------------------------------------------------------- */
+/* -- Descriptors --------------------------------------------------------------------------------------- */
 
 /* Linear address of the descriptor's first byte; false when [first, last] is outside the table. */
 static bool descriptor_address(const struct cpu *cpu, uint16_t selector, unsigned bytes, gva_t *linear)
@@ -65,7 +65,7 @@ void segment_mark_accessed(struct cpu *cpu, uint16_t selector, uint64_t descript
     cpu_write_linear(cpu, linear + 5, 1, (descriptor >> 40 & 0xff) | 1, MMU_SYSTEM);
 }
 
-/* -- Segment registers ------------------------------------------------------------------------------- */
+/* -- Segment registers --------------------------------------------------------------------------------- */
 
 void cpu_load_segment_real(struct cpu *cpu, enum seg_reg seg, uint16_t selector)
 {
@@ -157,7 +157,7 @@ void segment_load_cs(struct cpu *cpu, uint16_t selector, uint64_t descriptor, un
     cpu->cpl = (uint8_t)cpl;
 }
 
-/* -- MOV, POP, Lxx ----------------------------------------------------------------------------------- */
+/* -- MOV, POP, Lxx ------------------------------------------------------------------------------------- */
 
 static void mov_ss_shadow(struct cpu *cpu)
 {
@@ -205,7 +205,7 @@ void helper_load_far_pointer(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- LLDT, LTR --------------------------------------------------------------------------------------- */
+/* -- LLDT, LTR ----------------------------------------------------------------------------------------- */
 
 /* Base bits 63:32 of a 16-byte system descriptor; raises when it is malformed. */
 static uint64_t system_base_high(struct cpu *cpu, uint16_t selector, uint64_t d)
@@ -266,7 +266,7 @@ void helper_ltr(struct cpu *cpu, const struct uop *u)
     cpu->seg[SEG_TR].base |= high;
 }
 
-/* -- Looking at descriptors: none of these faults on the selector ------------------------------------ */
+/* -- Looking at descriptors: none of these faults on the selector -------------------------------------- */
 
 static bool privilege_ok(const struct cpu *cpu, uint16_t selector, uint32_t ar)
 {

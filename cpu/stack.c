@@ -63,7 +63,7 @@ void far_commit_rsp(struct cpu *cpu, const struct far_stack *s)
         *rsp = (*rsp & ~0xffffull) | (s->sp & 0xffff);
 }
 
-/* -- Inner stacks from the TSS ----------------------------------------------------------------------- */
+/* -- Inner stacks from the TSS ------------------------------------------------------------------------- */
 
 static uint64_t read_tss(struct cpu *cpu, uint32_t offset, unsigned size, unsigned ext)
 {

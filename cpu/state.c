@@ -114,7 +114,8 @@ static bool mode_possible(const struct cpu *cpu, struct error *e)
         return refuse(e, "CR3");
     if ((cpu->rflags & FLAG_VM) && (!cpu_protected(cpu) || lma || cpu->cpl != 3))
         return refuse(e, "mode: virtual-8086 mode");
-    if (!(cpu->xcr0 & 1) || (cpu->xcr0 & ~cpu_xcr0_supported(cpu)) || (cpu->msr.xss & ~cpu_xcr0_supported(cpu)))
+    if (!(cpu->xcr0 & 1) || (cpu->xcr0 & ~cpu_xcr0_supported(cpu)) ||
+        (cpu->msr.xss & ~cpu_xcr0_supported(cpu)))
         return refuse(e, "XCR0 or IA32_XSS");
     return true;
 }
@@ -167,8 +168,8 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, block, "of a running block"),
     STATE(struct cpu, rip),
     STATE_SKIP(struct cpu, next_rip, "of a running instruction"),
-    {"v_alignment", offsetof(struct cpu, next_rip) + 8, offsetof(struct cpu, v) - offsetof(struct cpu, next_rip) - 8,
-     1, STATE_SKIPPED, 1, NULL, "padding"},
+    {"v_alignment", offsetof(struct cpu, next_rip) + 8,
+     offsetof(struct cpu, v) - offsetof(struct cpu, next_rip) - 8, 1, STATE_SKIPPED, 1, NULL, "padding"},
     {"v", offsetof(struct cpu, v), 16 * sizeof(union vreg), 0, STATE_NESTED, 1, &vreg_state, NULL},
     {"v_temporaries", offsetof(struct cpu, v) + 16 * sizeof(union vreg),
      (VREG_COUNT - 16) * sizeof(union vreg), 1, STATE_SKIPPED, 1, NULL, "dead between instructions"},

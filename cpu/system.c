@@ -15,7 +15,7 @@
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Flags ------------------------------------------------------------------------------------------- */
+/* -- Flags --------------------------------------------------------------------------------------------- */
 
 /* a: image; size: operand. SDM 2B, POPF: table "Effect of POPF/POPFD on the EFLAGS Register". */
 void helper_popf(struct cpu *cpu, const struct uop *u)
@@ -64,7 +64,7 @@ void helper_set_ac(struct cpu *cpu, const struct uop *u)
     cpu_mode_changed(cpu);
 }
 
-/* -- Descriptor-table registers ---------------------------------------------------------------------- */
+/* -- Descriptor-table registers ------------------------------------------------------------------------ */
 
 static struct table_register *table(struct cpu *cpu, const struct uop *u)
 {
@@ -96,7 +96,7 @@ void helper_store_table(struct cpu *cpu, const struct uop *u)
     cpu_write(cpu, seg, cpu->r[u->a] + 2, wide, t->base);
 }
 
-/* -- Waiting ----------------------------------------------------------------------------------------- */
+/* -- Waiting ------------------------------------------------------------------------------------------- */
 
 void helper_hlt(struct cpu *cpu, const struct uop *u)
 {
@@ -116,7 +116,7 @@ void helper_pause(struct cpu *cpu, const struct uop *u)
     }
 }
 
-/* -- Time -------------------------------------------------------------------------------------------- */
+/* -- Time ---------------------------------------------------------------------------------------------- */
 
 static uint64_t visible_tsc(struct cpu *cpu)
 {
@@ -146,7 +146,7 @@ void helper_rdpmc(struct cpu *cpu, const struct uop *u)
     cpu_raise_gp0(cpu);
 }
 
-/* -- Random numbers: a generator of the machine's state (splitmix64) --------------------------------- */
+/* -- Random numbers: a generator of the machine's state (splitmix64) ----------------------------------- */
 
 /* d: register; size */
 void helper_random(struct cpu *cpu, const struct uop *u)
@@ -160,7 +160,7 @@ void helper_random(struct cpu *cpu, const struct uop *u)
     flags_set_arith(cpu, FLAG_CF);
 }
 
-/* -- Translations: coherent, so only the operands are checked ---------------------------------------- */
+/* -- Translations: coherent, so only the operands are checked ------------------------------------------ */
 
 /* a: effective address; am: segment */
 void helper_invlpg(struct cpu *cpu, const struct uop *u)
@@ -193,7 +193,7 @@ void helper_invpcid(struct cpu *cpu, const struct uop *u)
         cpu_raise_gp0(cpu);
 }
 
-/* -- FS and GS bases --------------------------------------------------------------------------------- */
+/* -- FS and GS bases ----------------------------------------------------------------------------------- */
 
 void helper_swapgs(struct cpu *cpu, const struct uop *u)
 {
@@ -227,7 +227,7 @@ void helper_write_base(struct cpu *cpu, const struct uop *u)
     cpu->seg[u->aux2].base = base;
 }
 
-/* -- CPUID, RDMSR, WRMSR ----------------------------------------------------------------------------- */
+/* -- CPUID, RDMSR, WRMSR ------------------------------------------------------------------------------- */
 
 void helper_cpuid(struct cpu *cpu, const struct uop *u)
 {

@@ -7,7 +7,7 @@
 
 #include "cpu/cpu.h"
 
-/* -- Flags (system.c) -------------------------------------------------------------------------------- */
+/* -- Flags (system.c) ---------------------------------------------------------------------------------- */
 
 void cpu_set_zf(struct cpu *cpu, bool zf);
 /* IF, TPR or blocking may have changed: pending interrupts must be looked at again. */
@@ -15,7 +15,7 @@ void event_recheck(struct cpu *cpu);
 /* RFLAGS.IF; a change to 1 makes pending interrupts be looked at. */
 void event_set_if(struct cpu *cpu, bool on);
 
-/* -- Descriptors (segment.c) ------------------------------------------------------------------------- */
+/* -- Descriptors (segment.c) --------------------------------------------------------------------------- */
 
 /* System descriptor types; AR_TYPE() with AR_S clear. */
 enum {
@@ -74,7 +74,7 @@ void segment_null_ss(struct segment *ss, uint16_t selector, unsigned cpl);
 /* After a return to an outer ring: drops data segments that CPL may not use any more. */
 void segment_drop_privileged(struct cpu *cpu);
 
-/* -- Stacks of far transfers and events (stack.c part of far.c) -------------------------------------- */
+/* -- Stacks of far transfers and events (stack.c part of far.c) ---------------------------------------- */
 
 struct far_stack {
     struct segment ss;
@@ -98,7 +98,7 @@ void far_commit_rsp(struct cpu *cpu, const struct far_stack *s);
 /* Raises #GP(0) when `rip` is no valid target in the code segment `d`. */
 void far_check_target(struct cpu *cpu, uint64_t d, uint64_t rip);
 
-/* -- Debug ------------------------------------------------------------------------------------------- */
+/* -- Debug --------------------------------------------------------------------------------------------- */
 
 enum { DR6_B0 = 1, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15 };
 #define DR6_FIXED1 0xffff0ff0u
@@ -108,7 +108,7 @@ enum { DR6_B0 = 1, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15 };
 bool debug_instruction_armed(const struct cpu *cpu);
 bool debug_data_armed(const struct cpu *cpu);
 
-/* -- Other ------------------------------------------------------------------------------------------- */
+/* -- Other --------------------------------------------------------------------------------------------- */
 
 #define IA32_MICROCODE_REVISION 0x0d0003f5u
 uint32_t cpuid_signature(const struct cpu_model *m);

@@ -36,8 +36,7 @@ uint32_t xsave_size(uint64_t components, bool compacted)
     return HEADER_END + (components & XSTATE_AVX ? AVX_SIZE : 0);
 }
 
-/* -- Legacy region
- * -------------------------------------------------------------------------------------------------- */
+/* -- Legacy region ------------------------------------------------------------------------------------- */
 
 static void put_x87(const struct cpu *cpu, uint8_t *b, bool wide)
 {
@@ -130,8 +129,7 @@ static bool half_is_zero(const struct cpu *cpu, unsigned half)
     return true;
 }
 
-/* -- Addresses
- * ------------------------------------------------------------------------------------------------------- */
+/* -- Addresses ----------------------------------------------------------------------------------------- */
 
 /* The whole operand must be accessible and aligned; FXSAVE to 16, XSAVE to 64 bytes: #GP(0). */
 static gva_t area(struct cpu *cpu, const struct uop *u, unsigned size, unsigned align, enum mem_access access)
@@ -142,8 +140,7 @@ static gva_t area(struct cpu *cpu, const struct uop *u, unsigned size, unsigned 
     return linear;
 }
 
-/* -- FXSAVE and FXRSTOR
- * ------------------------------------------------------------------------------------------------ */
+/* -- FXSAVE and FXRSTOR -------------------------------------------------------------------------------- */
 
 void helper_fxsave(struct cpu *cpu, const struct uop *u)
 {
@@ -183,9 +180,7 @@ void helper_stmxcsr(struct cpu *cpu, const struct uop *u)
     cpu->r[u->d] = cpu->mxcsr;
 }
 
-/* -- XSAVE
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- XSAVE --------------------------------------------------------------------------------------------- */
 
 /* XINUSE of SDM 1, "Processor Tracking of XSAVE-Managed State". */
 uint64_t xsave_in_use(const struct cpu *cpu)
@@ -286,9 +281,7 @@ void helper_xsave(struct cpu *cpu, const struct uop *u)
         save_standard(cpu, u, u->imm == XSAVEOPT);
 }
 
-/* -- XRSTOR
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* -- XRSTOR -------------------------------------------------------------------------------------------- */
 
 /* Header checks of SDM 1, "Operation of XRSTOR" and "Operation of XRSTORS": #GP(0). */
 static void check_header(struct cpu *cpu, const uint8_t *h, bool supervisor)

@@ -35,7 +35,7 @@ static uint64_t hpet_counter(const struct hpet *h)
     return h->counter + (device_ticks(h->clock->now, HPET_HZ) - h->since);
 }
 
-/* -- Interrupts ----------------------------------------------------------------------------------------- */
+/* -- Interrupts ---------------------------------------------------------------------------------------- */
 
 static void hpet_line(struct hpet *h, const struct hpet_timer *t, bool level)
 {
@@ -95,7 +95,7 @@ static void hpet_fire(struct hpet *h, unsigned n)
     }
 }
 
-/* -- Comparators ---------------------------------------------------------------------------------------- */
+/* -- Comparators --------------------------------------------------------------------------------------- */
 
 static uint64_t timer_mask(const struct hpet_timer *t)
 {
@@ -136,7 +136,7 @@ static void hpet_expire(void *owner)
     hpet_arm(h, n);
 }
 
-/* -- Registers ------------------------------------------------------------------------------------------ */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 static uint64_t timer_register(const struct hpet_timer *t, unsigned reg)
 {

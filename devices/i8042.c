@@ -26,7 +26,7 @@
 #define PS2_ACK    0xfa
 #define PS2_RESEND 0xfe
 
-/* -- Output buffer -------------------------------------------------------------------------------------- */
+/* -- Output buffer ------------------------------------------------------------------------------------- */
 
 static void i8042_lines(struct i8042 *k)
 {
@@ -69,7 +69,7 @@ static void ps2_push(struct ps2_port *p, uint8_t byte)
         p->queue[(p->head + p->count++) % I8042_QUEUE] = byte;
 }
 
-/* -- Devices -------------------------------------------------------------------------------------------- */
+/* -- Devices ------------------------------------------------------------------------------------------- */
 
 static void keyboard_defaults(struct ps2_port *p)
 {
@@ -225,7 +225,7 @@ void i8042_input(struct i8042 *k, unsigned port, const uint8_t *bytes, size_t n)
     i8042_fetch(k);
 }
 
-/* -- Controller ----------------------------------------------------------------------------------------- */
+/* -- Controller ---------------------------------------------------------------------------------------- */
 
 static void i8042_set_output_port(struct i8042 *k, uint8_t v)
 {

@@ -143,7 +143,7 @@ static void i8254_expire(void *owner)
     i8254_update(p);
 }
 
-/* -- Gates ---------------------------------------------------------------------------------------------- */
+/* -- Gates --------------------------------------------------------------------------------------------- */
 
 static void counter_gate(struct i8254_counter *c, uint64_t now, bool gate)
 {
@@ -183,7 +183,7 @@ static void counter_gate(struct i8254_counter *c, uint64_t now, bool gate)
     }
 }
 
-/* -- Counter ports -------------------------------------------------------------------------------------- */
+/* -- Counter ports ------------------------------------------------------------------------------------- */
 
 static void counter_load(struct i8254_counter *c, uint64_t now, uint16_t value)
 {
@@ -326,7 +326,7 @@ static void i8254_write(void *owner, uint64_t offset, unsigned size, uint64_t va
     i8254_update(p);
 }
 
-/* -- Port 61h ------------------------------------------------------------------------------------------- */
+/* -- Port 61h ------------------------------------------------------------------------------------------ */
 
 static uint64_t port61_read(void *owner, uint64_t offset, unsigned size)
 {

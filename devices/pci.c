@@ -30,7 +30,7 @@ bool pci_bus_master(const struct pci_device *d)
     return d->config[PCI_COMMAND] & PCI_COMMAND_MASTER;
 }
 
-/* -- BARs ----------------------------------------------------------------------------------------------- */
+/* -- BARs ---------------------------------------------------------------------------------------------- */
 
 static uint64_t bar_base(const struct pci_device *d, unsigned n)
 {
@@ -109,7 +109,7 @@ bool pci_add_bar(struct pci_device *d, unsigned n, uint64_t size, enum pci_bar_k
     return true;
 }
 
-/* -- MSI ------------------------------------------------------------------------------------------------ */
+/* -- MSI ----------------------------------------------------------------------------------------------- */
 
 bool pci_msi_enabled(const struct pci_device *d)
 {
@@ -154,7 +154,7 @@ static void msi_written(struct pci_device *d)
     pci_msi_notify(d);
 }
 
-/* -- MSI-X ---------------------------------------------------------------------------------------------- */
+/* -- MSI-X --------------------------------------------------------------------------------------------- */
 
 bool pci_msix_enabled(const struct pci_device *d)
 {
@@ -235,7 +235,7 @@ bool pci_add_msix(struct pci_device *d, unsigned bar, unsigned vectors, struct e
     return pci_add_bar(d, bar, 0x1000, PCI_BAR_MEM32, false, &ops, d, e);
 }
 
-/* -- Configuration space -------------------------------------------------------------------------------- */
+/* -- Configuration space ------------------------------------------------------------------------------- */
 
 uint8_t pci_add_capability(struct pci_device *d, uint8_t id, uint8_t length)
 {

@@ -111,7 +111,7 @@ extern const struct state_desc pci_state;
 uint32_t pci_config_read(struct pci_bus *b, uint8_t devfn, unsigned offset, unsigned size);
 void pci_config_write(struct pci_bus *b, uint8_t devfn, unsigned offset, unsigned size, uint32_t value);
 
-/* -- For devices ---------------------------------------------------------------------------------------- */
+/* -- For devices --------------------------------------------------------------------------------------- */
 
 /* class_code is class << 16 | subclass << 8 | interface; pin 1 to 4 is INTA to INTD, 0 none. */
 bool pci_device_init(struct pci_device *d, struct pci_bus *b, uint8_t devfn, const char *name,
@@ -138,7 +138,7 @@ bool pci_msix_enabled(const struct pci_device *d);
 bool pci_bus_master(const struct pci_device *d);
 extern const struct state_desc pci_device_state;
 
-/* -- Between pci.c and pci_bus.c ------------------------------------------------------------------------ */
+/* -- Between pci.c and pci_bus.c ----------------------------------------------------------------------- */
 
 void pci_map_bars(struct pci_device *d);
 void pci_unmap_bars(struct pci_device *d);

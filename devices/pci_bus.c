@@ -15,7 +15,7 @@
 #define ISA_PIRQE    0x68
 #define HOST_ECAMBAR 0x60
 
-/* -- INTx ----------------------------------------------------------------------------------------------- */
+/* -- INTx ---------------------------------------------------------------------------------------------- */
 
 void pci_update_intx(struct pci_bus *b)
 {
@@ -50,7 +50,7 @@ void pci_set_intx(struct pci_device *d, bool level)
     pci_update_intx(d->bus);
 }
 
-/* -- Access --------------------------------------------------------------------------------------------- */
+/* -- Access -------------------------------------------------------------------------------------------- */
 
 static uint64_t address_read(void *owner, uint64_t offset, unsigned size)
 {
@@ -108,7 +108,7 @@ static void ecam_write(void *owner, uint64_t offset, unsigned size, uint64_t val
         pci_config_write(b, (uint8_t)(offset >> 12), offset & 0xfff, size, (uint32_t)value);
 }
 
-/* -- Bridges -------------------------------------------------------------------------------------------- */
+/* -- Bridges ------------------------------------------------------------------------------------------- */
 
 static void isa_take_pirq(struct pci_bus *b)
 {
@@ -161,7 +161,7 @@ void pci_reset(struct pci_bus *b)
     pci_update_intx(b);
 }
 
-/* -- What firmware does --------------------------------------------------------------------------------- */
+/* -- What firmware does -------------------------------------------------------------------------------- */
 
 static void assign_bars(struct pci_device *d, uint64_t *mmio, uint32_t *io)
 {

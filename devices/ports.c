@@ -6,7 +6,7 @@
  */
 #include "devices/ports.h"
 
-/* -- Port 92h ------------------------------------------------------------------------------------------- */
+/* -- Port 92h ------------------------------------------------------------------------------------------ */
 
 static uint64_t port92_read(void *owner, uint64_t offset, unsigned size)
 {
@@ -48,7 +48,7 @@ static const struct state_field port92_fields[] = {
 };
 const struct state_desc port92_state = STATE_DESC("port92", struct port92, 1, port92_fields, NULL);
 
-/* -- Port CF9h ------------------------------------------------------------------------------------------ */
+/* -- Port CF9h ----------------------------------------------------------------------------------------- */
 
 uint8_t portcf9_read(const struct portcf9 *p)
 {
@@ -79,7 +79,7 @@ static const struct state_field portcf9_fields[] = {
 };
 const struct state_desc portcf9_state = STATE_DESC("portcf9", struct portcf9, 1, portcf9_fields, NULL);
 
-/* -- Port 80h ------------------------------------------------------------------------------------------- */
+/* -- Port 80h ------------------------------------------------------------------------------------------ */
 
 static uint64_t port80_read(void *owner, uint64_t offset, unsigned size)
 {
@@ -114,7 +114,7 @@ static const struct state_field port80_fields[] = {
 };
 const struct state_desc port80_state = STATE_DESC("port80", struct port80, 1, port80_fields, NULL);
 
-/* -- isa-debug-exit ------------------------------------------------------------------------------------- */
+/* -- isa-debug-exit ------------------------------------------------------------------------------------ */
 
 static uint64_t debugexit_read(void *owner, uint64_t offset, unsigned size)
 {
@@ -140,7 +140,7 @@ bool debugexit_init(struct debugexit *d, struct bus *bus, uint16_t iobase, uint3
     return device_add_pio(bus, iobase, iosize, &ops, d, "isa-debug-exit", e);
 }
 
-/* -- Port E9h ------------------------------------------------------------------------------------------- */
+/* -- Port E9h ------------------------------------------------------------------------------------------ */
 
 static uint64_t debugcon_read(void *owner, uint64_t offset, unsigned size)
 {

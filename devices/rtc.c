@@ -42,7 +42,7 @@ enum {
 #define C_AF   0x20
 #define C_UF   0x10
 
-/* -- Calendar ------------------------------------------------------------------------------------------- */
+/* -- Calendar ------------------------------------------------------------------------------------------ */
 
 /* Days since 1970-01-01 of a proleptic Gregorian date; years start in March so that leap days come last. */
 static int64_t days_from_date(int64_t y, unsigned m, unsigned d)
@@ -91,7 +91,7 @@ static unsigned decode_hour(const struct rtc *r, uint8_t v)
     return decode(r, v & 0x7f) % 12 + (v & 0x80 ? 12 : 0);
 }
 
-/* -- Time ----------------------------------------------------------------------------------------------- */
+/* -- Time ---------------------------------------------------------------------------------------------- */
 
 static bool rtc_running(const struct rtc *r)
 {
@@ -144,7 +144,7 @@ static bool rtc_uip(const struct rtc *r)
     return phase >= CLOCK_HZ - 244000;
 }
 
-/* -- Interrupts ----------------------------------------------------------------------------------------- */
+/* -- Interrupts ---------------------------------------------------------------------------------------- */
 
 static void rtc_update_line(struct rtc *r)
 {
@@ -231,7 +231,7 @@ static void rtc_expire(void *owner)
     rtc_arm(r);
 }
 
-/* -- Ports ---------------------------------------------------------------------------------------------- */
+/* -- Ports --------------------------------------------------------------------------------------------- */
 
 static bool is_time(unsigned i)
 {

@@ -54,7 +54,7 @@ static unsigned uart_trigger(const struct uart *u)
     return u->fcr & FCR_ENABLE ? levels[u->fcr >> 6] : 1;
 }
 
-/* -- Interrupts ----------------------------------------------------------------------------------------- */
+/* -- Interrupts ---------------------------------------------------------------------------------------- */
 
 static uint8_t uart_iir(const struct uart *u)
 {
@@ -105,7 +105,7 @@ static void uart_expire(void *owner)
     uart_update(u);
 }
 
-/* -- Receiver ------------------------------------------------------------------------------------------- */
+/* -- Receiver ------------------------------------------------------------------------------------------ */
 
 static void rx_push(struct uart *u, uint8_t byte)
 {
@@ -160,7 +160,7 @@ static void uart_drain(struct uart *u)
         u->drained(u->drained_owner);
 }
 
-/* -- Modem lines ---------------------------------------------------------------------------------------- */
+/* -- Modem lines --------------------------------------------------------------------------------------- */
 
 static uint8_t uart_msr_lines(const struct uart *u)
 {
@@ -180,7 +180,7 @@ static void uart_write_mcr(struct uart *u, uint8_t value)
     u->msr_delta |= (changed & before & MSR_RI) >> 4;
 }
 
-/* -- Registers ------------------------------------------------------------------------------------------ */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 static void uart_transmit(struct uart *u, uint8_t byte)
 {

@@ -38,7 +38,7 @@ enum { /* common configuration */
 
 enum { CAP_COMMON = 1, CAP_NOTIFY, CAP_ISR, CAP_DEVICE, CAP_PCI_CFG };
 
-/* -- Interrupts and state ------------------------------------------------------------------------------- */
+/* -- Interrupts and state ------------------------------------------------------------------------------ */
 
 static void virtio_interrupt(struct virtio_pci *v, uint8_t isr, uint16_t vector)
 {
@@ -103,7 +103,7 @@ void virtio_pci_reset(struct virtio_pci *v)
     pci_device_reset(&v->pci);
 }
 
-/* -- Common configuration ------------------------------------------------------------------------------- */
+/* -- Common configuration ------------------------------------------------------------------------------ */
 
 static struct virtq *selected(struct virtio_pci *v)
 {
@@ -225,7 +225,7 @@ static void common_write(struct virtio_pci *v, uint64_t offset, unsigned size, u
     }
 }
 
-/* -- BAR 4 ---------------------------------------------------------------------------------------------- */
+/* -- BAR 4 --------------------------------------------------------------------------------------------- */
 
 static void virtio_kick(struct virtio_pci *v, unsigned queue)
 {
@@ -261,7 +261,7 @@ static void virtio_write(void *owner, uint64_t offset, unsigned size, uint64_t v
     /* Device configuration has no writable field without VIRTIO_BLK_F_CONFIG_WCE and the like. */
 }
 
-/* -- The window in configuration space ------------------------------------------------------------------ */
+/* -- The window in configuration space ----------------------------------------------------------------- */
 
 /* True when the window's fields make an access that exists. */
 static bool window_access(const struct virtio_pci *v, uint32_t *offset, uint32_t *length)
@@ -295,7 +295,7 @@ static void window_written(void *owner, unsigned offset, unsigned size)
         virtio_write(v, at, length, load_le(&v->pci.config[v->cfg_cap + 16], length));
 }
 
-/* -- Creation ------------------------------------------------------------------------------------------- */
+/* -- Creation ------------------------------------------------------------------------------------------ */
 
 static uint8_t add_capability(struct virtio_pci *v, uint8_t type, uint8_t length, uint32_t at, uint32_t bytes)
 {

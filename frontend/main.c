@@ -32,8 +32,7 @@ static int fail(const struct error *e)
     return 1;
 }
 
-/* -- Host side of the machine
- * ------------------------------------------------------------------------------------ */
+/* -- Host side of the machine -------------------------------------------------------------------------- */
 
 static void idle(void *owner, uint64_t ticks)
 {
@@ -101,8 +100,7 @@ static void close_all(struct program *p)
         fclose(p->hash_file);
 }
 
-/* -- Running
- * ------------------------------------------------------------------------------------------------------- */
+/* -- Running ------------------------------------------------------------------------------------------- */
 
 static void write_hash(struct program *p)
 {

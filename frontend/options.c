@@ -14,8 +14,7 @@
 
 typedef bool option_fn(struct options *o, const char *name, const char *value, struct error *e);
 
-/* -- Values
- * --------------------------------------------------------------------------------------------------- */
+/* -- Values -------------------------------------------------------------------------------------------- */
 
 static bool parse_number(const char *text, uint64_t *out, const char **end)
 {
@@ -94,8 +93,7 @@ static bool next_part(const char **at, char *key, size_t key_size, char *value, 
     return true;
 }
 
-/* -- Handlers
- * --------------------------------------------------------------------------------------------------- */
+/* -- Handlers ------------------------------------------------------------------------------------------ */
 
 static bool option_memory(struct options *o, const char *name, const char *value, struct error *e)
 {
@@ -319,8 +317,7 @@ static const struct option_row {
 #undef OPTION
 };
 
-/* -- The whole
- * ---------------------------------------------------------------------------------------------------- */
+/* -- The whole ----------------------------------------------------------------------------------------- */
 
 void options_help(FILE *out)
 {

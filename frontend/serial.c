@@ -18,14 +18,17 @@
 
 _Static_assert(sizeof(struct termios) <= sizeof(((struct host_serial *)0)->saved), "terminal settings fit");
 
-/* Whoever reads the output may have stopped: a blocked signal that is to end the program is not kept waiting. */
+/* Whoever reads the output may have stopped: a blocked signal that is to end the program is not kept waiting.
+ */
 static bool wait_writable(struct host_serial *s)
 {
     struct pollfd p = {.fd = s->out, .events = POLLOUT};
     sigset_t pending;
-    while (poll(&p, 1, 100) == 0)
+    while (poll(&p, 1, 0) == 0) {
         if (sigpending(&pending) == 0 && (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM)))
             return false;
+        poll(&p, 1, 100);
+    }
     return true;
 }
 

@@ -1,9 +1,9 @@
 /*
  * machine/board.c -- the board's wiring: which device sits where and whose line goes where.
  *
- * A q35-like PC: host bridge with ECAM, 8259 pair and IOAPIC side by side, legacy devices at their ISA addresses.
- * ISA line n goes to 8259 input n and to IOAPIC pin n; line 0 to pin 2, as the MADT says.
- * Order: the order of init calls is the order of timer ids and of the state list; it must not change lightly.
+ * A q35-like PC: host bridge with ECAM, 8259 pair and IOAPIC side by side, legacy devices at their ISA
+ * addresses. ISA line n goes to 8259 input n and to IOAPIC pin n; line 0 to pin 2, as the MADT says. Order:
+ * the order of init calls is the order of timer ids and of the state list; it must not change lightly.
  */
 #include "machine/machine.h"
 
@@ -77,8 +77,8 @@ static bool add_drive(struct machine *m, uint32_t n, struct error *e)
 {
     char serial[20];
     snprintf(serial, sizeof(serial), "droste-%u", n);
-    return virtio_blk_init(&m->drives[n], &m->pci, (uint8_t)((4 + n) << 3), &m->phys, &m->clock, m->config.drives[n],
-                           serial, m->log, e);
+    return virtio_blk_init(&m->drives[n], &m->pci, (uint8_t)((4 + n) << 3), &m->phys, &m->clock,
+                           m->config.drives[n], serial, m->log, e);
 }
 
 bool machine_wire(struct machine *m, struct error *e)
@@ -117,13 +117,11 @@ bool machine_wire(struct machine *m, struct error *e)
     return true;
 }
 
-/* -- State ---------------------------------------------------------------------------------------------------------- */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 static const struct state_field turn_fields[] = {
-    STATE(struct machine_turn, cpu),
-    STATE_SKIP(struct machine_turn, reserved, "padding"),
-    STATE(struct machine_turn, left),
-    STATE(struct machine_turn, resets),
+    STATE(struct machine_turn, cpu),      STATE_SKIP(struct machine_turn, reserved, "padding"),
+    STATE(struct machine_turn, left),     STATE(struct machine_turn, resets),
     STATE(struct machine_turn, last_run),
 };
 static const struct state_desc turn_state = STATE_DESC("turn", struct machine_turn, 1, turn_fields, NULL);

@@ -80,7 +80,8 @@ static void enter_kernel(struct cpu *cpu, const struct boot_state *b)
     cpu->gdtr.limit = b->gdt_limit;
     for (unsigned i = 0; i < 6; i++) {
         const struct boot_segment *s = &b->segments[i];
-        cpu->seg[i] = (struct segment){.selector = s->selector, .base = s->base, .limit = s->limit, .ar = s->ar};
+        cpu->seg[i] =
+            (struct segment){.selector = s->selector, .base = s->base, .limit = s->limit, .ar = s->ar};
     }
     cpu_set_rflags(cpu, FLAG_1);
     cpu_mode_changed(cpu);

@@ -1,10 +1,10 @@
 /*
  * machine/machine.h -- the whole: owns RAM, clock, processors, devices, and runs them in turn.
  *
- * Promise of machine/: the only place where processors and devices meet. One process may hold several machines.
- * Processors take turns on one host thread, a fixed quantum of instructions each, ended early by HLT and PAUSE at exact
- * counts, so a run is a function of its inputs. All input from outside enters through machine_poll_input(), which is
- * called at fixed ticks.
+ * Promise of machine/: the only place where processors and devices meet. One process may hold several
+ * machines. Processors take turns on one host thread, a fixed quantum of instructions each, ended early by
+ * HLT and PAUSE at exact counts, so a run is a function of its inputs. All input from outside enters through
+ * machine_poll_input(), which is called at fixed ticks.
  */
 #ifndef MACHINE_MACHINE_H
 #define MACHINE_MACHINE_H
@@ -46,8 +46,8 @@ struct machine_config {
     uint32_t drive_count;
     /* Called each MACHINE_POLL_TICKS; delivers serial input by uart_receive(). NULL: there is no input. */
     void (*poll)(void *owner);
-    /* Asked every MACHINE_STOP_TICKS while processors run: true ends machine_run(). Changes nothing in the machine. May be
-     * NULL. */
+    /* Asked every MACHINE_STOP_TICKS while processors run: true ends machine_run(). Changes nothing in the
+     * machine. May be NULL. */
     bool (*stop)(void *owner);
     /* Every processor is idle until a later tick: the host may sleep. May be NULL. */
     void (*idle)(void *owner, uint64_t ticks);
@@ -106,18 +106,18 @@ struct machine {
 
     /* Turn-taking: part of the state. */
     struct machine_turn {
-        uint32_t cpu;       /* whose turn it is */
+        uint32_t cpu; /* whose turn it is */
         uint32_t reserved;
-        uint64_t left;      /* ticks left of its quantum */
-        uint64_t resets;    /* how often the guest has reset itself */
-        uint64_t last_run;  /* tick at which a processor last ran */
+        uint64_t left;     /* ticks left of its quantum */
+        uint64_t resets;   /* how often the guest has reset itself */
+        uint64_t last_run; /* tick at which a processor last ran */
     } turn;
 
-    enum machine_end end;   /* why the last machine_run() returned */
+    enum machine_end end; /* why the last machine_run() returned */
     bool reset_wanted;
     volatile bool stop_wanted; /* set by machine_stop(), also from a signal handler */
-    int status;             /* of MACHINE_EXIT */
-    struct error error;     /* of MACHINE_FAILED */
+    int status;                /* of MACHINE_EXIT */
+    struct error error;        /* of MACHINE_FAILED */
     struct state_list states;
 };
 
@@ -134,14 +134,15 @@ bool machine_wire(struct machine *m, struct error *e);
 /* Puts every item into m->states, in a fixed order. */
 bool machine_register(struct machine *m, struct error *e);
 void machine_reset_devices(struct machine *m);
-/* The next look at input: at a multiple of MACHINE_POLL_TICKS, so that it does not depend on when the run began. */
+/* The next look at input: at a multiple of MACHINE_POLL_TICKS, so that it does not depend on when the run
+ * began. */
 void machine_arm_poll(struct machine *m);
 void machine_interrupts_init(struct machine *m);
 struct intr_source machine_interrupt_source(struct machine *m);
 /* Power-on state of everything, and the boot files loaded anew. */
 bool machine_reset(struct machine *m, struct error *e);
 
-/* -- State ------------------------------------------------------------------------------------------------------ */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 /* Hash of everything the guest can see: all described state and RAM. */
 uint64_t machine_hash(struct machine *m);

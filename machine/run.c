@@ -1,8 +1,9 @@
 /*
  * machine/run.c -- the turn-taking of processors, timers, and the end of a run.
  *
- * A slice of execution ends at the nearest timer, the end of the quantum, or the tick that was asked for, whichever
- * comes first; so timers run at exactly their tick. When no processor can run, time jumps to the next timer.
+ * A slice of execution ends at the nearest timer, the end of the quantum, or the tick that was asked for,
+ * whichever comes first; so timers run at exactly their tick. When no processor can run, time jumps to the
+ * next timer.
  */
 #include "machine/machine.h"
 
@@ -11,7 +12,8 @@
 
 /* Instructions a processor runs before the next one has its turn. */
 #define QUANTUM 4000
-/* Halted for so long with interrupts off, a processor waits for an NMI that no timer of the board has sent. */
+/* Halted for so long with interrupts off, a processor waits for an NMI that no timer of the board has sent.
+ */
 #define DEAD_TICKS (60 * CLOCK_HZ)
 /* Slices in which no time passes; a turn can legitimately begin with one. */
 #define STUCK_SLICES 1000
@@ -87,7 +89,8 @@ static void restart(struct machine *m, bool triple_fault)
         m->end = MACHINE_FAILED;
         return;
     }
-    log_info(m->log, "the guest %s: restarting", triple_fault ? "shut down by a triple fault" : "reset the machine");
+    log_info(m->log, "the guest %s: restarting",
+             triple_fault ? "shut down by a triple fault" : "reset the machine");
     m->turn.resets++;
     if (!machine_reset(m, &m->error))
         m->end = MACHINE_FAILED;

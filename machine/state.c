@@ -42,8 +42,8 @@ uint64_t machine_hash(struct machine *m)
 static void describe(const struct machine *m, char *text, size_t n)
 {
     const struct machine_config *c = &m->config;
-    snprintf(text, n, "-m %lluK -smp %u -cpu %s drives=%u debug-exit=%d", (unsigned long long)(c->memory >> 10),
-             c->cpus, c->model.name, c->drive_count, c->debug_exit);
+    snprintf(text, n, "-m %lluK -smp %u -cpu %s drives=%u debug-exit=%d",
+             (unsigned long long)(c->memory >> 10), c->cpus, c->model.name, c->drive_count, c->debug_exit);
 }
 
 bool machine_save(struct machine *m, const char *path, struct error *e)

@@ -42,7 +42,8 @@ enum mmu_fault_kind {
     MMU_FAULT_EPT_VIOLATION, /* qualification, gpa, linear are valid */
     MMU_FAULT_EPT_MISCONFIG, /* gpa is valid */
     MMU_FAULT_PML_FULL,      /* page-modification log full: VM exit before the access */
-    MMU_FAULT_APIC_ACCESS,   /* a paging-structure entry lies, after EPT, in the APIC-access page: gpa is valid */
+    MMU_FAULT_APIC_ACCESS, /* a paging-structure entry lies, after EPT, in the APIC-access page: gpa is valid
+                            */
 };
 
 struct mmu_fault {

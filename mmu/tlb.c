@@ -250,7 +250,8 @@ void mmu_drop_write_host(struct mmu *m, const uint8_t *host_page)
 
 static bool mode_equal(const struct mmu_mode *a, const struct mmu_mode *b)
 {
-    /* By words: the mode to be selected has just been written word by word, and wider loads would wait for it. */
+    /* By words: the mode to be selected has just been written word by word, and wider loads would wait for
+     * it. */
     const uint64_t *x = (const uint64_t *)a, *y = (const uint64_t *)b;
     for (unsigned i = 0; i < sizeof *a / 8; i++)
         if (x[i] != y[i])

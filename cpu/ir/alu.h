@@ -22,8 +22,7 @@
 
 #include "cpu/flags.h"
 
-/* -- Sizes
- * --------------------------------------------------------------------------------------------------- */
+/* -- Sizes --------------------------------------------------------------------------------------------- */
 
 static inline unsigned alu_bits(unsigned sz)
 {
@@ -72,8 +71,7 @@ static inline void alu_put(struct cpu *c, unsigned reg, unsigned sz, uint64_t v)
         c->r[reg] = (c->r[reg] & ~alu_mask(sz)) | alu_zx(sz, v);
 }
 
-/* -- Flags
- * --------------------------------------------------------------------------------------------------- */
+/* -- Flags --------------------------------------------------------------------------------------------- */
 
 /* All six: ZF, SF, PF of r; AF = 0. */
 static inline void alu_flags(struct cpu *c, unsigned sz, uint64_t r, unsigned cf, unsigned of)
@@ -120,8 +118,7 @@ static inline void alu_setf(struct cpu *c, uint64_t value, uint64_t mask)
     flags_set_arith(c, (flags_arith(c) & ~mask) | (value & mask));
 }
 
-/* -- Add, subtract, logic
- * ------------------------------------------------------------------------------------ */
+/* -- Add, subtract, logic ------------------------------------------------------------------------------ */
 
 static inline uint64_t alu_add(struct cpu *c, unsigned sz, uint64_t a, uint64_t b)
 {
@@ -190,8 +187,7 @@ static inline uint64_t alu_neg(struct cpu *c, unsigned sz, uint64_t a)
     return alu_sub(c, sz, 0, a);
 }
 
-/* -- Shifts
- * -------------------------------------------------------------------------------------------------- */
+/* -- Shifts -------------------------------------------------------------------------------------------- */
 
 static inline uint64_t alu_shl(struct cpu *c, unsigned sz, uint64_t a, uint64_t count)
 {
@@ -267,8 +263,7 @@ static inline uint64_t alu_shrd(struct cpu *c, unsigned sz, uint64_t a, uint64_t
     return r;
 }
 
-/* -- Rotates
- * ------------------------------------------------------------------------------------------------- */
+/* -- Rotates ------------------------------------------------------------------------------------------- */
 
 /* A count that is a multiple of the size, but not zero, still sets CF. */
 static inline uint64_t alu_rol(struct cpu *c, unsigned sz, uint64_t a, uint64_t count)
@@ -322,8 +317,7 @@ static inline uint64_t alu_rcr(struct cpu *c, unsigned sz, uint64_t a, uint64_t 
     return r;
 }
 
-/* -- Multiply and divide
- * ------------------------------------------------------------------------------------- */
+/* -- Multiply and divide ------------------------------------------------------------------------------- */
 
 /* MUL and IMUL with one operand write rDX:rAX (AX for size 8) themselves. */
 static inline void alu_mul(struct cpu *c, unsigned sz, uint64_t a)
@@ -446,8 +440,7 @@ static inline uint64_t alu_mulx(struct cpu *c, unsigned sz, uint64_t a, uint64_t
     return (uint64_t)(p >> alu_bits(sz));
 }
 
-/* -- Bits
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Bits ---------------------------------------------------------------------------------------------- */
 
 static inline void alu_bt(struct cpu *c, unsigned sz, uint64_t a, uint64_t b)
 {

@@ -19,8 +19,7 @@
 #include "cpu/mem.h"
 #include "cpu/vmx/vmx.h"
 
-/* -- Dispatch codes beyond op * 4 + size
- * ------------------------------------------------------------------------- */
+/* -- Dispatch codes beyond op * 4 + size --------------------------------------------------------------- */
 
 enum {
     CODE_PLAIN_END = (UOP_COUNT + 1) * 4,
@@ -66,8 +65,7 @@ void interp_prepare(struct uop *uops, uint32_t count, uint32_t key)
     }
 }
 
-/* -- Leaving in the middle of a block
- * ------------------------------------------------------------------------------- */
+/* -- Leaving in the middle of a block ------------------------------------------------------------------ */
 
 static bool leave_wanted(const struct cpu *cpu, uint64_t generation)
 {
@@ -90,9 +88,7 @@ static const struct uop *after_slow(struct cpu *cpu, const struct uop *u, uint64
     return cpu->tail;
 }
 
-/* -- Addresses
- * ---------------------------------------------------------------------------------------------------------
- */
+/* -- Addresses ----------------------------------------------------------------------------------------- */
 
 static inline uint64_t effective_address(const uint64_t *r, const struct uop *u)
 {
@@ -158,9 +154,7 @@ static void stack_move(struct cpu *cpu, unsigned asize, int delta)
         cpu->r[REG_RSP] = (cpu->r[REG_RSP] & ~0xffffull) | (sp & 0xffff);
 }
 
-/* -- Targets
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Targets ------------------------------------------------------------------------------------------- */
 
 static inline uint64_t cut_rip(uint64_t rip, unsigned size)
 {
@@ -186,8 +180,7 @@ static inline uint64_t direct_target(struct cpu *cpu, const struct uop *u, int64
     return rip;
 }
 
-/* -- Compare and jump
- * ----------------------------------------------------------------------------------------------- */
+/* -- Compare and jump ---------------------------------------------------------------------------------- */
 
 static inline bool compare_condition(unsigned cc, uint64_t ua, uint64_t ub, int64_t sa, int64_t sb,
                                      int64_t res, bool overflow)

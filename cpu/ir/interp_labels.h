@@ -2,7 +2,8 @@
  * cpu/ir/interp_labels.h -- the interpreter's dispatch table, made from uop.def: a row without a handler for
  * each of its sizes does not compile. Included once, inside interp_run().
  */
-/* clang-format off: labels and macros that stand for lines of a table. */
+/* Labels and macros that stand for lines of a table. */
+/* clang-format off */
 #define L_AT(base, name, prefix, sz)  [(base) + UOP_##name * 4 + (sz)] = &&prefix##name##_##sz,
 #define L_SZ_NONE(base, name, prefix) L_AT(base, name, prefix, 0)
 #define L_SZ_GE32(base, name, prefix) L_AT(base, name, prefix, 2) L_AT(base, name, prefix, 3)

@@ -2,10 +2,10 @@
  * cpu/ir/interp_ops.h -- the interpreter's handlers, one for each row and size of uop.def. Included once,
  * inside interp_run(): r is the register file, u the running micro-op, b the running block.
  */
-/* clang-format off: labels and macros that stand for lines of a table. */
+/* Labels and macros that stand for lines of a table. */
+/* clang-format off */
 
-/* -- Moves
- * ------------------------------------------------------------------------------------------------------- */
+/* -- Moves --------------------------------------------------------------------------------------------- */
 
 #define H_MOVES(sz, bits, T, S, ...)                                                                         \
     MOV_##sz : WRITE_##sz(u->d, r[u->a]);                                                                    \
@@ -53,8 +53,7 @@ NEXT;
 SETCC_0 : WRITE_0(u->d, flags_condition(cpu, u->c));
 NEXT;
 
-/* -- Arithmetic
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Arithmetic ---------------------------------------------------------------------------------------- */
 
 #define H_DAB(NAME, fn, sz)                                                                                  \
     NAME##_##sz : WRITE_##sz(u->d, fn(cpu, sz, r[u->a], r[u->b]));                                           \
@@ -190,9 +189,7 @@ FOR_GE16(H_BITS16, )
     H_DAB(ADOX, alu_adox, sz)
 FOR_GE32(H_BITS32, )
 
-/* -- Flags
- * -----------------------------------------------------------------------------------------------------------
- */
+/* -- Flags --------------------------------------------------------------------------------------------- */
 
 CLC_0 : alu_set_cf(cpu, 0);
 NEXT;
@@ -209,9 +206,7 @@ NEXT;
 SETF_0 : alu_setf(cpu, r[u->a], (uint64_t)u->imm);
 NEXT;
 
-/* -- Memory
- * -----------------------------------------------------------------------------------------------------------
- */
+/* -- Memory -------------------------------------------------------------------------------------------- */
 
 #define ADDRESS_(size, access)   effective_address(r, u)
 #define ADDRESS_S_(size, access) (cpu->seg[AM_SEG(u->am)].base + effective_address(r, u))
@@ -387,9 +382,7 @@ VSTUB_0:
     NEXT;
 }
 
-/* -- Control
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Control ------------------------------------------------------------------------------------------- */
 
 EXIT_0 : cpu->rip = r[REG_PAGE] + (uint64_t)u->imm;
 if (unlikely(!(cpu->key & KEY_L)))
@@ -448,9 +441,11 @@ FOR_GE16(H_CONTROL, )
     }
 #define EACH_CC(X, ...)                                                                                      \
     X(__VA_ARGS__, 0)                                                                                        \
-    X(__VA_ARGS__, 1) X(__VA_ARGS__, 2) X(__VA_ARGS__, 3) X(__VA_ARGS__, 4) X(__VA_ARGS__, 5)                \
-        X(__VA_ARGS__, 6) X(__VA_ARGS__, 7) X(__VA_ARGS__, 8) X(__VA_ARGS__, 9) X(__VA_ARGS__, 10)           \
-            X(__VA_ARGS__, 11) X(__VA_ARGS__, 12) X(__VA_ARGS__, 13) X(__VA_ARGS__, 14) X(__VA_ARGS__, 15)
+    X(__VA_ARGS__, 1)                                                                                        \
+    X(__VA_ARGS__, 2)                                                                                        \
+    X(__VA_ARGS__, 3) X(__VA_ARGS__, 4) X(__VA_ARGS__, 5) X(__VA_ARGS__, 6) X(__VA_ARGS__, 7)                \
+        X(__VA_ARGS__, 8) X(__VA_ARGS__, 9) X(__VA_ARGS__, 10) X(__VA_ARGS__, 11) X(__VA_ARGS__, 12)         \
+            X(__VA_ARGS__, 13) X(__VA_ARGS__, 14) X(__VA_ARGS__, 15)
 #define H_JCC_EACH(unused, cc)    H_JCC_CC(cc)
 #define H_CMP_EACH(sz, T, S, cc)  H_CMPJCC(CMPJCC, sz, T, S, cc, r[u->b])
 #define H_CMPI_EACH(sz, T, S, cc) H_CMPJCC(CMPIJCC, sz, T, S, cc, u->aux)
@@ -462,9 +457,7 @@ FOR_GE16(H_CONTROL, )
 EACH_CC(H_JCC_EACH, 0)
 FOR_ALL(H_FUSED, )
 
-/* -- Calls to C
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Calls to C ---------------------------------------------------------------------------------------- */
 
 RAISE_0 : cpu->uop = u;
 cpu_raise(cpu, (unsigned)u->imm & 0xff, (uint32_t)((uint64_t)u->imm >> 16));

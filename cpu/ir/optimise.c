@@ -9,8 +9,7 @@
 
 #include <string.h>
 
-/* -- Compare and jump
- * ---------------------------------------------------------------------------------------- */
+/* -- Compare and jump ---------------------------------------------------------------------------------- */
 
 /* The CMP must be all that its instruction does: nothing can stop between it and the jump. */
 static void fuse_jump(struct ir *ir)
@@ -50,8 +49,7 @@ static void fuse_jump(struct ir *ir)
     ir->uop_count--;
 }
 
-/* -- Dead flags
- * ---------------------------------------------------------------------------------------------- */
+/* -- Dead flags ---------------------------------------------------------------------------------------- */
 
 static const uint16_t without_flags[UOP_COUNT] = {
     [UOP_ADD] = UOP_ADD_NF,   [UOP_ADDI] = UOP_ADDI_NF, [UOP_OR] = UOP_OR_NF,     [UOP_ORI] = UOP_ORI_NF,

@@ -12,12 +12,38 @@
 enum uop_sizes { SZ_NONE, SZ_ALL, SZ_GE16, SZ_GE32 };
 
 enum uop_format {
-    FMT_NONE, FMT_D, FMT_A, FMT_I, FMT_DA, FMT_DI, FMT_AB, FMT_AI, FMT_DAB, FMT_DAI, FMT_DABC, FMT_DABI,
-    FMT_DAC, FMT_DC, FMT_CI, FMT_ACI, FMT_ABCI, FMT_DM, FMT_MI, FMT_HELPER, FMT_VM, FMT_VDA, FMT_STUB,
+    FMT_NONE,
+    FMT_D,
+    FMT_A,
+    FMT_I,
+    FMT_DA,
+    FMT_DI,
+    FMT_AB,
+    FMT_AI,
+    FMT_DAB,
+    FMT_DAI,
+    FMT_DABC,
+    FMT_DABI,
+    FMT_DAC,
+    FMT_DC,
+    FMT_CI,
+    FMT_ACI,
+    FMT_ABCI,
+    FMT_DM,
+    FMT_MI,
+    FMT_HELPER,
+    FMT_VM,
+    FMT_VDA,
+    FMT_STUB,
 };
 
 enum uop_flags {
-    U_FAULT = 1, U_RF = 2, U_WF = 4, U_WFP = 8, U_END = 16, U_TIME = 32,
+    U_FAULT = 1,
+    U_RF = 2,
+    U_WF = 4,
+    U_WFP = 8,
+    U_END = 16,
+    U_TIME = 32,
 };
 
 enum uop_op {
@@ -30,9 +56,30 @@ enum uop_op {
 
 /* Register numbers of d, a, b, c. */
 enum {
-    REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
-    REG_T0, REG_T1, REG_T2, REG_T3, REG_T4, REG_T5, REG_T6, REG_T7, /* dead at each instruction's end */
+    REG_RAX,
+    REG_RCX,
+    REG_RDX,
+    REG_RBX,
+    REG_RSP,
+    REG_RBP,
+    REG_RSI,
+    REG_RDI,
+    REG_R8,
+    REG_R9,
+    REG_R10,
+    REG_R11,
+    REG_R12,
+    REG_R13,
+    REG_R14,
+    REG_R15,
+    REG_T0,
+    REG_T1,
+    REG_T2,
+    REG_T3,
+    REG_T4,
+    REG_T5,
+    REG_T6,
+    REG_T7,   /* dead at each instruction's end */
     REG_PAGE, /* RIP of offset 0 of the page that the block's first byte is in */
     REG_ZERO, /* always 0 */
     REG_COUNT = 32,
@@ -42,23 +89,23 @@ enum { VREG_T0 = 16, VREG_T1, VREG_T2, VREG_COUNT = 20 };
 
 /*
  * Address mode:  bits 1:0 scale (log2)   bits 3:2 address size (0: 16, 1: 32, 2: 64)   bits 6:4 segment
- * (ES CS SS DS FS GS = 0..5)   bit 7: the segment's base, limit and type matter (else: flat, base 0; the segment is
- * still named, because a non-canonical address raises #SS(0) for SS and #GP(0) for others).
+ * (ES CS SS DS FS GS = 0..5)   bit 7: the segment's base, limit and type matter (else: flat, base 0; the
+ * segment is still named, because a non-canonical address raises #SS(0) for SS and #GP(0) for others).
  */
 #define AM(scale, asize, seg, checked) ((scale) | (asize) << 2 | (seg) << 4 | (checked) << 7)
-#define AM_SCALE(am)   ((am) & 3)
-#define AM_ASIZE(am)   ((am) >> 2 & 3)
-#define AM_SEG(am)     ((am) >> 4 & 7)
-#define AM_CHECKED(am) ((am) >> 7)
+#define AM_SCALE(am)                   ((am)&3)
+#define AM_ASIZE(am)                   ((am) >> 2 & 3)
+#define AM_SEG(am)                     ((am) >> 4 & 7)
+#define AM_CHECKED(am)                 ((am) >> 7)
 enum { ASIZE_16, ASIZE_32, ASIZE_64 };
 
 enum { UOP_LOCK = 1 }; /* bits of struct uop.bits: part of a LOCKed read-modify-write */
 
 /* sizes are log2 of bytes: 0..3 = 8, 16, 32, 64 bits; size 0 for SZ_NONE rows */
 struct uop {
-    uint16_t op;   /* enum uop_op */
+    uint16_t op; /* enum uop_op */
     uint8_t size;
-    uint8_t am;    /* memory operand's address mode */
+    uint8_t am; /* memory operand's address mode */
     uint8_t d, a, b, c;
     uint16_t code; /* interpreter's dispatch index, set by ir_finish() */
     uint8_t insn;  /* index of its instruction in the block */
@@ -82,8 +129,8 @@ extern const struct uop_info uop_info[UOP_COUNT];
 struct ir_insn {
     uint16_t offset; /* in the page of the block's first byte */
     uint8_t length;
-    uint8_t flags;   /* INSN_* of the lifter */
-    uint16_t first;  /* index of its first micro-op */
+    uint8_t flags;  /* INSN_* of the lifter */
+    uint16_t first; /* index of its first micro-op */
 };
 
 /* A list of micro-ops being built. */
@@ -99,7 +146,8 @@ void ir_reset(struct ir *ir);
 struct uop *ir_emit(struct ir *ir, enum uop_op op, unsigned size);
 /* Checks operands against uop.def; false with a reason in text[n]. Debug builds verify every block. */
 bool ir_verify(const struct ir *ir, char *text, size_t n);
-/* Dead flags, fused compare-and-jump. Flags are dead only when overwritten before anything can read, fault or leave. */
+/* Dead flags, fused compare-and-jump. Flags are dead only when overwritten before anything can read, fault or
+ * leave. */
 void ir_optimise(struct ir *ir);
 /* Sets `code` of every micro-op for the interpreter. */
 void ir_finish(struct uop *uops, uint32_t count);

@@ -41,8 +41,7 @@ struct stub_cache {
 
 typedef void stub_code(void *reg, void *rm, struct stub_frame *frame);
 
-/* -- Emission
- * --------------------------------------------------------------------------------------------------- */
+/* -- Emission ------------------------------------------------------------------------------------------ */
 
 struct emitter {
     uint8_t bytes[STUB_LENGTH];
@@ -128,8 +127,7 @@ static void emit_stub(struct emitter *e, const struct stub_request *q)
     EMIT(e, 0xc3);
 }
 
-/* -- Calling
- * -------------------------------------------------------------------------------------------------------- */
+/* -- Calling ------------------------------------------------------------------------------------------- */
 
 /* SDM 3A, "The MMX Instruction Set": any MMX instruction but EMMS makes TOP 0 and all tags valid. */
 static void mmx_state(struct cpu *cpu)
@@ -238,9 +236,7 @@ static bool plain_xmm(const struct stub_request *q)
            !q->flags_write && !q->mxcsr;
 }
 
-/* -- Cache
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Cache --------------------------------------------------------------------------------------------- */
 
 struct stub_cache *stub_cache_new(struct error *e)
 {

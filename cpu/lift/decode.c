@@ -14,12 +14,12 @@
 
 #define INSN_LENGTH_MAX 15
 
-/* -- Decoding
- * ------------------------------------------------------------------------------------------------ */
+/* -- Decoding ------------------------------------------------------------------------------------------ */
 
 /*
- * SDM 2A, "Addressing-Mode Encoding of ModR/M and SIB Bytes": with ModRM.mod 0 and SIB.base 5 there is a displacement and
- * no base, whatever REX.B says. Zydis 4.0 takes R13D when REX.B is 1 and the address size is 32.
+ * SDM 2A, "Addressing-Mode Encoding of ModR/M and SIB Bytes": with ModRM.mod 0 and SIB.base 5 there is a
+ * displacement and no base, whatever REX.B says. Zydis 4.0 takes R13D when REX.B is 1 and the address size
+ * is 32.
  */
 static void correct_base(const ZydisDecodedInstruction *zi, ZydisDecodedOperand *op)
 {
@@ -55,8 +55,8 @@ static ZyanStatus decode(uint32_t key, const uint8_t *bytes, unsigned length, Zy
     ZyanStatus status = ZydisDecoderDecodeFull(&decoder, bytes, length, zi, op);
     if (ZYAN_SUCCESS(status) && zi->address_width == 32)
         correct_base(zi, op);
-    /* SDM 2B, "XCHG": 90H with REX.B is XCHG R8, rAX, also behind F3H; Zydis says PAUSE. DS: instead of F3H has no
-     * effect in 64-bit mode. */
+    /* SDM 2B, "XCHG": 90H with REX.B is XCHG R8, rAX, also behind F3H; Zydis says PAUSE. DS: instead of F3H
+     * has no effect in 64-bit mode. */
     if (ZYAN_SUCCESS(status) && zi->mnemonic == ZYDIS_MNEMONIC_PAUSE && zi->raw.rex.B) {
         uint8_t copy[INSN_LENGTH_MAX];
         for (unsigned i = 0; i < zi->length; i++)
@@ -86,8 +86,7 @@ static const struct insn_row *row_of(const ZydisDecodedInstruction *zi)
     return insn_row(mnemonic);
 }
 
-/* -- Checks by key
- * ------------------------------------------------------------------------------------------- */
+/* -- Checks by key ------------------------------------------------------------------------------------- */
 
 #define NO_FAULT 0xff
 
@@ -142,8 +141,7 @@ static unsigned check_row(const struct lift *l, const struct insn_row *row)
     return NO_FAULT;
 }
 
-/* -- One instruction
- * ----------------------------------------------------------------------------------------- */
+/* -- One instruction ----------------------------------------------------------------------------------- */
 
 static void derive_sizes(struct lift *l)
 {

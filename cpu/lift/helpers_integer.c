@@ -9,8 +9,7 @@
 #include "cpu/ir/alu.h"
 #include "cpu/ir/helper.h"
 
-/* -- Decimal adjustment
- * --------------------------------------------------------------------------------------- */
+/* -- Decimal adjustment -------------------------------------------------------------------------------- */
 
 static unsigned get_al(const struct cpu *cpu)
 {
@@ -89,8 +88,7 @@ void helper_aad(struct cpu *cpu, const struct uop *u)
     flags_of_al(cpu, 0, 0);
 }
 
-/* -- BOUND
- * ---------------------------------------------------------------------------------------------------- */
+/* -- BOUND --------------------------------------------------------------------------------------------- */
 
 void helper_bound(struct cpu *cpu, const struct uop *u)
 {
@@ -99,8 +97,7 @@ void helper_bound(struct cpu *cpu, const struct uop *u)
         cpu_raise(cpu, EXC_BR, 0);
 }
 
-/* -- Stack
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Stack --------------------------------------------------------------------------------------------- */
 
 static uint64_t stack_cut(const struct uop *u, uint64_t sp)
 {
@@ -171,8 +168,7 @@ void helper_enter(struct cpu *cpu, const struct uop *u)
     set_stack(cpu, u, REG_RSP, sp);
 }
 
-/* -- CMPXCHG8B, CMPXCHG16B
- * -------------------------------------------------------------------------------------- */
+/* -- CMPXCHG8B, CMPXCHG16B ----------------------------------------------------------------------------- */
 
 static void set_zf(struct cpu *cpu, bool zf)
 {

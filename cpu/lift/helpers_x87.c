@@ -5,9 +5,7 @@
  */
 #include "cpu/lift/x87_op.h"
 
-/* -- Dispatch
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* -- Dispatch ------------------------------------------------------------------------------------------ */
 
 /* Data transfer and arithmetic with a memory operand: kind and bytes by escape opcode and ModRM.reg. */
 enum memory_kind { M_CONTROL, M_ARITH, M_LOAD, M_LOAD80, M_STORE, M_STOREP, M_ISTORE, M_ISTOREP, M_STORE80 };

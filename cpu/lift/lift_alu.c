@@ -9,8 +9,7 @@
 
 #include "cpu/lift/rows.h"
 
-/* -- Shapes
- * -------------------------------------------------------------------------------------------------- */
+/* -- Shapes -------------------------------------------------------------------------------------------- */
 
 static bool plain_reg(const ZydisDecodedOperand *o)
 {
@@ -94,8 +93,7 @@ void lift_test(struct lift *l)
     compare(l, UOP_TEST, UOP_TESTI);
 }
 
-/* -- Shifts and rotates
- * -------------------------------------------------------------------------------------- */
+/* -- Shifts and rotates -------------------------------------------------------------------------------- */
 
 static unsigned masked_count(const ZydisDecodedOperand *o, unsigned size)
 {
@@ -153,8 +151,7 @@ void lift_shrd(struct lift *l)
     shift_double(l, UOP_SHRD, UOP_SHRDI);
 }
 
-/* -- Multiply and divide
- * ------------------------------------------------------------------------------------- */
+/* -- Multiply and divide ------------------------------------------------------------------------------- */
 
 static void of_accumulator(struct lift *l, enum uop_op op)
 {
@@ -190,8 +187,7 @@ void lift_imul(struct lift *l)
         lift_dab(l, UOP_IMUL2, size, r, r, a);
 }
 
-/* -- Exchange with arithmetic
- * -------------------------------------------------------------------------------- */
+/* -- Exchange with arithmetic -------------------------------------------------------------------------- */
 
 /* The destination is written last: XADD of a register with itself leaves the sum. */
 void lift_xadd(struct lift *l)
@@ -256,8 +252,7 @@ void lift_cmpxchg16b(struct lift *l)
     u->am = am;
 }
 
-/* -- Decimal adjustment, BOUND
- * ------------------------------------------------------------------------------- */
+/* -- Decimal adjustment, BOUND ------------------------------------------------------------------------- */
 
 #define BY_HELPER(name)                                                                                      \
     void lift_##name(struct lift *l)                                                                         \

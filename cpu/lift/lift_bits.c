@@ -8,8 +8,7 @@
 
 #include "cpu/lift/rows.h"
 
-/* -- BT, BTS, BTR, BTC
- * --------------------------------------------------------------------------------------- */
+/* -- BT, BTS, BTR, BTC --------------------------------------------------------------------------------- */
 
 struct bit_ops {
     enum uop_op reg, imm;
@@ -79,8 +78,7 @@ void lift_bt(struct lift *l)
         lift_write(l, d, a);
 }
 
-/* -- Scans and counts
- * ---------------------------------------------------------------------------------------- */
+/* -- Scans and counts ---------------------------------------------------------------------------------- */
 
 static void scan(struct lift *l, enum uop_op op)
 {
@@ -114,8 +112,7 @@ void lift_tzcnt(struct lift *l)
     scan(l, l->model->has[FEAT_BMI1] ? UOP_TZCNT : UOP_BSF);
 }
 
-/* -- BMI1, BMI2: op[0] destination, op[1] and op[2] sources in the micro-op's order
- * ---------------------------- */
+/* -- BMI1, BMI2: op[0] destination, op[1] and op[2] sources in the micro-op's order -------------------- */
 
 static void three(struct lift *l, enum uop_op op)
 {
@@ -155,8 +152,7 @@ void lift_mulx(struct lift *l)
     u->c = (uint8_t)lift_gpr(l->op[1].reg.value, NULL);
 }
 
-/* -- ADX, CRC32: d = d op s
- * ---------------------------------------------------------------------------------- */
+/* -- ADX, CRC32: d = d op s ---------------------------------------------------------------------------- */
 
 static void accumulate(struct lift *l, enum uop_op op, unsigned size)
 {
@@ -179,8 +175,7 @@ void lift_crc32(struct lift *l)
     accumulate(l, UOP_CRC32, lift_size(&l->op[1]));
 }
 
-/* -- Flags
- * --------------------------------------------------------------------------------------------------- */
+/* -- Flags --------------------------------------------------------------------------------------------- */
 
 #define FLAG(name, OP)                                                                                       \
     void lift_##name(struct lift *l)                                                                         \

@@ -27,8 +27,7 @@ static int64_t target(const struct lift *l)
     return (int64_t)lift_next(l) + l->op[0].imm.value.s;
 }
 
-/* -- Conditional
- * --------------------------------------------------------------------------------------------- */
+/* -- Conditional --------------------------------------------------------------------------------------- */
 
 static struct uop *conditional(struct lift *l, enum uop_op op)
 {
@@ -65,8 +64,7 @@ void lift_loop(struct lift *l)
         by_count(l, UOP_LOOPCC)->c = l->zi.mnemonic == ZYDIS_MNEMONIC_LOOPE ? 4 : 5;
 }
 
-/* -- Unconditional
- * ------------------------------------------------------------------------------------------- */
+/* -- Unconditional ------------------------------------------------------------------------------------- */
 
 /* Value of a near indirect branch's operand, of the branch's size. */
 static unsigned indirect_target(struct lift *l)

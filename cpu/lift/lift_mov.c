@@ -9,8 +9,7 @@
 #include "cpu/lift/lift_system.h"
 #include "cpu/lift/rows.h"
 
-/* -- MOV
- * ----------------------------------------------------------------------------------------------------- */
+/* -- MOV ----------------------------------------------------------------------------------------------- */
 
 static ZydisRegisterClass class_of(const ZydisDecodedOperand *o)
 {
@@ -74,8 +73,7 @@ void lift_mov(struct lift *l)
     }
 }
 
-/* -- Extension
- * ----------------------------------------------------------------------------------------------- */
+/* -- Extension ----------------------------------------------------------------------------------------- */
 
 /* Sources as wide as the destination (MOVZX r16, r/m16 and MOVSXD without REX.W) are plain moves. */
 static void extend(struct lift *l, const enum uop_op reg_ops[3], const enum uop_op mem_ops[3])
@@ -117,8 +115,7 @@ void lift_cwd(struct lift *l)
     lift_dab(l, UOP_SIGN, l->osize, REG_RDX, REG_RAX, 0);
 }
 
-/* -- Exchange and byte order
- * --------------------------------------------------------------------------------- */
+/* -- Exchange and byte order --------------------------------------------------------------------------- */
 
 void lift_xchg(struct lift *l)
 {
@@ -170,8 +167,7 @@ void lift_movbe(struct lift *l)
     lift_write(l, &l->op[0], REG_T1);
 }
 
-/* -- Addresses and conditions
- * -------------------------------------------------------------------------------- */
+/* -- Addresses and conditions -------------------------------------------------------------------------- */
 
 void lift_lea(struct lift *l)
 {
@@ -208,8 +204,7 @@ void lift_setcc(struct lift *l)
         lift_write(l, d, REG_T0);
 }
 
-/* -- Nothing to do
- * ------------------------------------------------------------------------------------------- */
+/* -- Nothing to do ------------------------------------------------------------------------------------- */
 
 /* Memory operands of hint instructions are not accessed. Accesses happen in program order, so fences are no
  * more. */

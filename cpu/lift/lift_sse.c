@@ -10,8 +10,7 @@
 #include "cpu/jit/stub.h"
 #include "cpu/lift/rows.h"
 
-/* -- Operands
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Operands ------------------------------------------------------------------------------------------ */
 
 static bool is_xmm(const ZydisDecodedOperand *o)
 {
@@ -69,9 +68,7 @@ static void store_vector(struct lift *l, const ZydisDecodedOperand *o, unsigned 
     u->imm = aligned && o->size >= 128;
 }
 
-/* -- Stubs
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Stubs --------------------------------------------------------------------------------------------- */
 
 static uint8_t class_of(const ZydisDecodedOperand *o)
 {
@@ -191,9 +188,7 @@ void lift_sse_unaligned(struct lift *l)
         lift_stub(l, false, false);
 }
 
-/* -- Moves
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- Moves --------------------------------------------------------------------------------------------- */
 
 static void move16(struct lift *l, bool aligned)
 {
@@ -233,8 +228,7 @@ void lift_sse_mov_scalar(struct lift *l)
         lift_stub(l, false, false);
 }
 
-/* -- What is ours on every host
- * -------------------------------------------------------------------------------------------- */
+/* -- What is ours on every host ------------------------------------------------------------------------ */
 
 /* RCPPS, RCPSS, RSQRTPS, RSQRTSS: helper sse_approximate; aux2 bit 0 scalar, bit 1 reciprocal square root. */
 void lift_sse_approximate(struct lift *l)

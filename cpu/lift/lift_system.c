@@ -11,7 +11,7 @@
 
 #include "cpu/lift/rows.h"
 
-/* -- Small things ------------------------------------------------------------------------------------ */
+/* -- Small things -------------------------------------------------------------------------------------- */
 
 static void guard(struct lift *l, enum vmx_guard_id id)
 {
@@ -61,7 +61,7 @@ static bool is_segment(const ZydisDecodedOperand *o)
     return operand_is_reg(o) && o->reg.value >= ZYDIS_REGISTER_ES && o->reg.value <= ZYDIS_REGISTER_GS;
 }
 
-/* -- Segment registers ------------------------------------------------------------------------------- */
+/* -- Segment registers --------------------------------------------------------------------------------- */
 
 static void load_segment(struct lift *l, unsigned seg, unsigned reg)
 {
@@ -135,7 +135,7 @@ void lift_load_far_pointer(struct lift *l)
             u->aux2 = rows[i].seg;
 }
 
-/* -- Descriptors ------------------------------------------------------------------------------------- */
+/* -- Descriptors --------------------------------------------------------------------------------------- */
 
 static struct uop *look(struct lift *l, enum helper_id id, const ZydisDecodedOperand *selector)
 {
@@ -240,7 +240,7 @@ void lift_sidt(struct lift *l)
     store_table(l, 1);
 }
 
-/* -- Control and debug registers --------------------------------------------------------------------- */
+/* -- Control and debug registers ----------------------------------------------------------------------- */
 
 void lift_smsw(struct lift *l)
 {
@@ -311,7 +311,7 @@ void lift_xsetbv(struct lift *l)
     call(l, HELPER_xsetbv);
 }
 
-/* -- Flags ------------------------------------------------------------------------------------------- */
+/* -- Flags --------------------------------------------------------------------------------------------- */
 
 void lift_pushf(struct lift *l)
 {
@@ -356,7 +356,7 @@ void lift_stac(struct lift *l)
     set_ac(l, 1);
 }
 
-/* -- Far transfers, interrupts, system calls --------------------------------------------------------- */
+/* -- Far transfers, interrupts, system calls ----------------------------------------------------------- */
 
 static void far_transfer(struct lift *l, enum helper_id id)
 {
@@ -447,7 +447,7 @@ void lift_sysexit(struct lift *l)
         lift_helper(l, HELPER_sysexit, wide(l) ? 3 : 2);
 }
 
-/* -- Ports ------------------------------------------------------------------------------------------- */
+/* -- Ports --------------------------------------------------------------------------------------------- */
 
 static void port(struct lift *l, enum helper_id id, const ZydisDecodedOperand *where,
                  const ZydisDecodedOperand *data)
@@ -492,7 +492,7 @@ void lift_outs(struct lift *l)
     port_string(l, HELPER_outs, lift_am_segment(l, SEG_DS));
 }
 
-/* -- CPUID, MSRs, time, random numbers --------------------------------------------------------------- */
+/* -- CPUID, MSRs, time, random numbers ----------------------------------------------------------------- */
 
 void lift_cpuid(struct lift *l)
 {
@@ -545,7 +545,7 @@ void lift_random(struct lift *l)
     u->d = (uint8_t)lift_gpr(l->op[0].reg.value, NULL);
 }
 
-/* -- Waiting, caches, translations ------------------------------------------------------------------- */
+/* -- Waiting, caches, translations --------------------------------------------------------------------- */
 
 void lift_hlt(struct lift *l)
 {

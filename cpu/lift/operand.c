@@ -10,8 +10,7 @@
 
 #include "cpu/lift/rows.h"
 
-/* -- Registers
- * ----------------------------------------------------------------------------------------------- */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 unsigned lift_gpr(ZydisRegister r, bool *high)
 {
@@ -46,8 +45,7 @@ unsigned lift_size(const ZydisDecodedOperand *o)
     }
 }
 
-/* -- Memory
- * -------------------------------------------------------------------------------------------------- */
+/* -- Memory -------------------------------------------------------------------------------------------- */
 
 static bool rip_relative(const ZydisDecodedOperand *o)
 {
@@ -149,8 +147,7 @@ uint8_t lift_ea(struct lift *l, unsigned reg, const ZydisDecodedOperand *o)
     return (uint8_t)(u->am & ~3); /* the scale is used up */
 }
 
-/* -- Values
- * -------------------------------------------------------------------------------------------------- */
+/* -- Values -------------------------------------------------------------------------------------------- */
 
 static unsigned read_by(struct lift *l, enum uop_op load, const ZydisDecodedOperand *o, unsigned temp)
 {
@@ -209,8 +206,7 @@ uint8_t lift_lock(const struct lift *l, const ZydisDecodedOperand *destination)
     return locked ? UOP_LOCK : 0;
 }
 
-/* -- Helpers and exceptions
- * ---------------------------------------------------------------------------------- */
+/* -- Helpers and exceptions ---------------------------------------------------------------------------- */
 
 static const uint8_t helper_flags[] = {
 #define HELPER(name, flags) [HELPER_##name] = (flags),

@@ -6,8 +6,7 @@
  */
 #include "cpu/lift/x87_op.h"
 
-/* -- Exceptions
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Exceptions ---------------------------------------------------------------------------------------- */
 
 /* ES and B say that an exception is there that is not masked. */
 void x87_summarise(struct x87 *f)
@@ -61,8 +60,7 @@ void x87_call(struct x87_op *x, uint8_t modrm, enum x87_form form, void *a, void
     code(a, b, frame);
 }
 
-/* -- Arithmetic in registers
- * ------------------------------------------------------------------------------------------ */
+/* -- Arithmetic in registers --------------------------------------------------------------------------- */
 
 /* ST(0) op ST(i) -> ST(0), or -> ST(i) with an optional pop. */
 void x87_arithmetic(struct x87_op *x, bool to_i, bool pops)
@@ -281,8 +279,7 @@ void x87_load_constant(struct x87_op *x)
     x87_push(f, a);
 }
 
-/* -- Moves in registers
- * --------------------------------------------------------------------------------------------------- */
+/* -- Moves in registers -------------------------------------------------------------------------------- */
 
 void x87_load_register(struct x87_op *x)
 {

@@ -5,9 +5,7 @@
  */
 #include "cpu/lift/x87_op.h"
 
-/* -- Environment
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Environment --------------------------------------------------------------------------------------- */
 
 /* Full tag word: 0 valid, 1 zero, 2 special, 3 empty, by physical register. */
 static uint16_t full_tags(const struct x87 *f)

@@ -46,8 +46,7 @@ struct x87_op {
     uint64_t ea;
 };
 
-/* -- Stack
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Stack --------------------------------------------------------------------------------------------- */
 
 static inline uint8_t *x87_st(struct x87 *f, unsigned i)
 {
@@ -78,7 +77,7 @@ static inline void x87_push(struct x87 *f, const uint8_t *value)
     x87_set_tag(f, 0, true);
 }
 
-/* -- Exceptions and the host call (x87_arith.c) -- */
+/* -- Exceptions and the host call (x87_arith.c) -------------------------------------------------------- */
 
 void x87_summarise(struct x87 *f);
 void x87_take_status(struct x87 *f, uint16_t host, uint16_t conditions);
@@ -87,7 +86,7 @@ void x87_wait(struct cpu *cpu);
 void x87_pointers(struct x87_op *x, bool memory);
 void x87_call(struct x87_op *x, uint8_t modrm, enum x87_form form, void *a, void *b, struct x87_frame *frame);
 
-/* -- Register forms (x87_arith.c) -- */
+/* -- Register forms (x87_arith.c) ---------------------------------------------------------------------- */
 
 void x87_arithmetic(struct x87_op *x, bool to_i, bool pops);
 void x87_compare(struct x87_op *x, unsigned pops);
@@ -104,7 +103,7 @@ void x87_store_unchecked(struct x87_op *x);
 void x87_exchange(struct x87_op *x);
 void x87_conditional_move(struct x87_op *x, bool condition);
 
-/* -- Memory forms (x87_memory.c) -- */
+/* -- Memory forms (x87_memory.c) ----------------------------------------------------------------------- */
 
 void x87_arithmetic_memory(struct x87_op *x, unsigned n);
 void x87_load_memory(struct x87_op *x, unsigned n);
@@ -113,7 +112,7 @@ void x87_load_m80(struct x87_op *x);
 void x87_read_memory(struct x87_op *x, uint8_t *buf, unsigned n);
 void x87_write_memory(struct x87_op *x, const uint8_t *buf, unsigned n);
 
-/* -- Environment (x87_environment.c) -- */
+/* -- Environment (x87_environment.c) ------------------------------------------------------------------- */
 
 uint16_t x87_status_word(const struct x87 *f);
 void x87_initialise(struct x87 *f);

@@ -46,8 +46,7 @@ static void page_write(struct cpu *cpu, uint32_t offset, uint32_t value)
     phys_store(cpu->phys, vmx_current(cpu)->virtual_apic_address + offset, 4, value);
 }
 
-/* -- Vectors in VISR and VIRR
- * --------------------------------------------------------------------------------------------- */
+/* -- Vectors in VISR and VIRR -------------------------------------------------------------------------- */
 
 static uint32_t vector_offset(uint32_t base, unsigned vector)
 {
@@ -98,9 +97,7 @@ static bool delivery(const struct vmcs *v)
     return vmx_proc2(v) & PROC2_VIRTUAL_INTERRUPT_DELIVERY;
 }
 
-/* -- Priorities
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- Priorities ---------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "PPR Virtualization" */
 static void virtualize_ppr(struct cpu *cpu)
@@ -190,8 +187,7 @@ bool vmx_poll_virtual_interrupt(struct cpu *cpu, uint8_t *vector)
     return true;
 }
 
-/* -- External interrupts, posted interrupts
- * -------------------------------------------------------------------------------- */
+/* -- External interrupts, posted interrupts ------------------------------------------------------------ */
 
 static void local_eoi(struct cpu *cpu)
 {
@@ -244,9 +240,7 @@ bool vmx_poll_interrupt(struct cpu *cpu)
     vmx_exit(cpu, &e);
 }
 
-/* -- MOV CR8
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* -- MOV CR8 ------------------------------------------------------------------------------------------- */
 
 bool vmx_cr8(struct cpu *cpu, bool write, uint64_t *value, unsigned gpr)
 {
@@ -267,8 +261,7 @@ bool vmx_cr8(struct cpu *cpu, bool write, uint64_t *value, unsigned gpr)
     return true;
 }
 
-/* -- Memory-mapped: the APIC-access page
- * ---------------------------------------------------------------------------------------- */
+/* -- Memory-mapped: the APIC-access page --------------------------------------------------------------- */
 
 enum { VIRTUAL_READ = 1, VIRTUAL_WRITE = 2 };
 
@@ -378,8 +371,7 @@ bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bo
     return true;
 }
 
-/* -- MSR-based: x2APIC mode
- * -------------------------------------------------------------------------------------------------------- */
+/* -- MSR-based: x2APIC mode ---------------------------------------------------------------------------- */
 
 /* SDM 3C, "Virtualizing MSR-Based APIC Accesses". True when done. */
 bool vmx_apicv_msr(struct cpu *cpu, uint32_t index, bool write, uint64_t *value)

@@ -22,8 +22,7 @@
 #define SECTION_GUEST_OTHER   "Checks on Guest Non-Register State"
 #define SECTION_GUEST_PDPTE   "Checks on Guest Page-Directory-Pointer-Table Entries"
 
-/* -- Predicates of the rows
- * -------------------------------------------------------------------------------------- */
+/* -- Predicates of the rows ---------------------------------------------------------------------------- */
 
 #define address(a, mask) vmx_address_ok(cpu, a, mask)
 #define list(a, count)                                                                                       \
@@ -177,8 +176,7 @@ static bool pdptes_ok(struct cpu *cpu, const struct vmcs *v, uint32_t proc2)
     return true;
 }
 
-/* -- Also used elsewhere
- * ------------------------------------------------------------------------------------------ */
+/* -- Also used elsewhere ------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Extended-Page-Table Pointer (EPTP)" */
 bool vmx_eptp_ok(const struct cpu *cpu, uint64_t eptp)
@@ -207,8 +205,7 @@ bool vmx_efer_ok(uint64_t efer)
     return !(efer & ~(uint64_t)(EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE));
 }
 
-/* -- First failure
- * ------------------------------------------------------------------------------------------------- */
+/* -- First failure ------------------------------------------------------------------------------------- */
 
 enum row_number {
 #define CHECK(name, group, section, inputs, when, must, sentence) ROW_##name,
@@ -309,8 +306,7 @@ int vmx_check_guest(struct cpu *cpu, const struct vmcs *v)
     return row < 0 ? vmx_check_guest_rest(cpu, v) : row;
 }
 
-/* -- Row by row
- * ----------------------------------------------------------------------------------------------------- */
+/* -- Row by row ---------------------------------------------------------------------------------------- */
 
 #define CHECK(name, group, section, inputs, when, must, sentence)                                            \
     static bool holds_##name(struct cpu *cpu, const struct vmcs *v)                                          \
@@ -347,8 +343,7 @@ bool vmx_check_row(struct cpu *cpu, const struct vmcs *v, unsigned row)
     return row >= check_row_count || predicates[row](cpu, v);
 }
 
-/* -- For people
- * ------------------------------------------------------------------------------------------------------ */
+/* -- For people ---------------------------------------------------------------------------------------- */
 
 static const char *group_outcome(unsigned group)
 {

@@ -13,8 +13,7 @@
 #include "base/trace.h"
 #include "cpu/vmx/internal.h"
 
-/* -- Checks
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Checks -------------------------------------------------------------------------------------------- */
 
 static void log_failure(struct cpu *cpu, int row)
 {
@@ -72,8 +71,7 @@ static void check_guest(struct cpu *cpu, struct vmcs *v)
     vmx_entry_failed(cpu, EXIT_REASON_ENTRY_GUEST_STATE, qualification[check_rows[row].group]);
 }
 
-/* -- Loading
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Loading ------------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Loading Guest Control Registers, Debug Registers, and MSRs" */
 static void load_registers(struct cpu *cpu, const struct vmcs *v)
@@ -152,8 +150,7 @@ static void load_rest(struct cpu *cpu, const struct vmcs *v)
     cpu->pending_db = pending;
 }
 
-/* -- What is derived from the VMCS in non-root operation
- * ------------------------------------------------------------ */
+/* -- What is derived from the VMCS in non-root operation ----------------------------------------------- */
 
 static uint64_t guards(const struct vmcs *v)
 {
@@ -277,8 +274,7 @@ void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode)
         mode->apic_page = v->apic_access_address | 1;
 }
 
-/* -- Event injection
- * ------------------------------------------------------------------------------------------------- */
+/* -- Event injection ----------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Event Injection". Does not return when an event goes through the guest's IDT. */
 static void inject(struct cpu *cpu, const struct vmcs *v)
@@ -311,8 +307,7 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
     cpu_raise_event(cpu, &ev);
 }
 
-/* -- The entry
- * ------------------------------------------------------------------------------------------------------- */
+/* -- The entry ----------------------------------------------------------------------------------------- */
 
 unsigned vmx_enter(struct cpu *cpu)
 {

@@ -47,8 +47,7 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
     cpu_resume(cpu);
 }
 
-/* -- Saving
- * ----------------------------------------------------------------------------------------------------- */
+/* -- Saving -------------------------------------------------------------------------------------------- */
 
 /* Saving notes what differs from what was there, so that the checks of the next entry know what to look at.
  */
@@ -123,8 +122,7 @@ static void save_rest(struct cpu *cpu, struct vmcs *v)
         v->preemption_timer = vmx_timer_value(cpu);
 }
 
-/* -- MSR lists
- * ---------------------------------------------------------------------------------------------------- */
+/* -- MSR lists ----------------------------------------------------------------------------------------- */
 
 /* MSRs that the lists may not hold (SDM 3C, "Loading MSRs", "Saving MSRs"). */
 static bool list_msr_refused(uint32_t index, bool load, bool entry)
@@ -162,8 +160,7 @@ uint32_t vmx_msr_store(struct cpu *cpu, gpa_t list, uint32_t count)
     return 0;
 }
 
-/* -- Host state
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Host state ---------------------------------------------------------------------------------------- */
 
 /* SDM 3C, "Loading Host Control Registers, Debug Registers, MSRs" */
 static void load_host_registers(struct cpu *cpu, const struct vmcs *v)
@@ -235,8 +232,7 @@ void vmx_leave_block(struct cpu *cpu)
     }
 }
 
-/* -- The exit
- * --------------------------------------------------------------------------------------------------- */
+/* -- The exit ------------------------------------------------------------------------------------------ */
 
 /* IDT-vectoring information: the event whose delivery the exit interrupts. SDM 3C, "Information for VM Exits
  * During Event Delivery". */

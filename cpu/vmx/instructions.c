@@ -15,8 +15,7 @@
 #define FEATURE_CONTROL_LOCK            BIT(0)
 #define FEATURE_CONTROL_VMX_OUTSIDE_SMX BIT(2)
 
-/* -- Conventions of the VMX instructions
- * --------------------------------------------------------------------------- */
+/* -- Conventions of the VMX instructions --------------------------------------------------------------- */
 
 static void vm_succeed(struct cpu *cpu)
 {
@@ -68,8 +67,7 @@ static uint64_t read_operand(struct cpu *cpu, const struct uop *u, unsigned offs
     return cpu_read(cpu, AM_SEG(u->am), cpu->r[u->a] + offset, size);
 }
 
-/* -- VMXON, VMXOFF
- * --------------------------------------------------------------------------------------------------- */
+/* -- VMXON, VMXOFF ------------------------------------------------------------------------------------- */
 
 void helper_vmxon(struct cpu *cpu, const struct uop *u)
 {
@@ -117,8 +115,7 @@ void helper_vmxoff(struct cpu *cpu, const struct uop *u)
         cpu->attention |= ATTN_INIT;
 }
 
-/* -- VMCLEAR, VMPTRLD, VMPTRST
- * ----------------------------------------------------------------------------------------- */
+/* -- VMCLEAR, VMPTRLD, VMPTRST ------------------------------------------------------------------------- */
 
 void helper_vmclear(struct cpu *cpu, const struct uop *u)
 {
@@ -180,8 +177,7 @@ void helper_vmptrst(struct cpu *cpu, const struct uop *u)
     vm_succeed(cpu);
 }
 
-/* -- VMREAD, VMWRITE
- * ---------------------------------------------------------------------------------------------------- */
+/* -- VMREAD, VMWRITE ----------------------------------------------------------------------------------- */
 
 /* SDM 3C, VMREAD/VMWRITE in non-root operation: VMCS shadowing and its bitmaps. */
 static bool shadowed(struct cpu *cpu, uint64_t encoding, bool write)
@@ -304,8 +300,7 @@ void helper_vmwrite(struct cpu *cpu, const struct uop *u)
     vm_succeed(cpu);
 }
 
-/* -- VMLAUNCH, VMRESUME, VMCALL
- * -------------------------------------------------------------------------------------------- */
+/* -- VMLAUNCH, VMRESUME, VMCALL ------------------------------------------------------------------------ */
 
 static void enter(struct cpu *cpu, bool launch)
 {
@@ -352,8 +347,7 @@ void helper_vmcall(struct cpu *cpu, const struct uop *u)
     vm_fail(cpu, VMERR_VMCALL_ROOT);
 }
 
-/* -- INVEPT, INVVPID: translations are coherent with their tables, so only the operands matter
- * ---------------------------- */
+/* -- INVEPT, INVVPID: translations are coherent with their tables, so only the operands matter --------- */
 
 /* b: register with the type. */
 void helper_invept(struct cpu *cpu, const struct uop *u)

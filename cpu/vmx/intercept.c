@@ -10,8 +10,7 @@
 #include "cpu/ir/uop.h"
 #include "cpu/vmx/internal.h"
 
-/* -- Guards: one bit has said that the instruction must be looked at
- * ------------------------------------------------ */
+/* -- Guards: one bit has said that the instruction must be looked at ----------------------------------- */
 
 enum guard_info { PLAIN, OPERAND };
 static const struct {
@@ -92,8 +91,7 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
     vmx_exit_insn(cpu, guard_exits[guard].reason, 0);
 }
 
-/* -- Control registers
- * --------------------------------------------------------------------------------------------- */
+/* -- Control registers --------------------------------------------------------------------------------- */
 
 /* Exit qualification: 3:0 register, 5:4 access (0 MOV to, 1 MOV from, 2 CLTS, 3 LMSW), 6 LMSW from memory,
  * 11:8 GPR, 31:16 LMSW source. */
@@ -185,8 +183,7 @@ uint64_t vmx_lmsw(struct cpu *cpu, uint16_t msw, bool memory, gva_t linear)
     return cr0;
 }
 
-/* -- Debug registers, MSRs, I/O, INVLPG, task switch
- * --------------------------------------------------------------------- */
+/* -- Debug registers, MSRs, I/O, INVLPG, task switch --------------------------------------------------- */
 
 void vmx_dr_access(struct cpu *cpu, unsigned dr, bool write, unsigned gpr)
 {
@@ -264,8 +261,7 @@ void vmx_task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
     vmx_exit(cpu, &e);
 }
 
-/* -- Exceptions, NMI, triple fault, EPT
- * ----------------------------------------------------------------------------------- */
+/* -- Exceptions, NMI, triple fault, EPT ---------------------------------------------------------------- */
 
 /* The IRET that this instruction is has ended blocking by NMI, and now it faults. */
 static bool iret_unblocked(const struct cpu *cpu)
@@ -353,8 +349,7 @@ void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
     vmx_exit(cpu, &e);
 }
 
-/* -- Between instructions
- * --------------------------------------------------------------------------------------------------- */
+/* -- Between instructions ------------------------------------------------------------------------------ */
 
 void vmx_poll_init(struct cpu *cpu)
 {

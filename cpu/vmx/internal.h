@@ -87,8 +87,7 @@ struct vmx {
     uint64_t exits[EXIT_REASON_COUNT];
 };
 
-/* -- Small things
- * ------------------------------------------------------------------------------------------------- */
+/* -- Small things -------------------------------------------------------------------------------------- */
 
 static inline struct vmcs *vmx_current(const struct cpu *cpu)
 {
@@ -110,8 +109,7 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address);
 struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address);
 void vmx_cache_drop(struct vmcs *v);
 
-/* -- Exits (exit.c)
- * ------------------------------------------------------------------------------------------------ */
+/* -- Exits (exit.c) ------------------------------------------------------------------------------------ */
 
 enum exit_rf { RF_KEEP, RF_CLEAR, RF_SET };
 
@@ -150,8 +148,7 @@ struct insn_operands {
 };
 bool vmx_insn_operands(struct cpu *cpu, struct insn_operands *o);
 
-/* -- Entry (entry.c, checks.c)
- * -------------------------------------------------------------------------------------- */
+/* -- Entry (entry.c, checks.c) ------------------------------------------------------------------------- */
 
 enum check_group {
     CHECK_CONTROL,
@@ -197,8 +194,7 @@ void vmx_derive(struct cpu *cpu);
 /* ATTN_VMX as windows and virtual interrupts ask for. */
 void vmx_update_attention(struct cpu *cpu);
 
-/* -- Virtual APIC (apicv.c), timer (timer.c), PAUSE loops (ple.c)
- * ---------------------------------------------------- */
+/* -- Virtual APIC (apicv.c), timer (timer.c), PAUSE loops (ple.c) -------------------------------------- */
 
 void vmx_apicv_entered(struct cpu *cpu);
 bool vmx_posted_interrupt(struct cpu *cpu,

@@ -11,8 +11,7 @@
 #define ALWAYS         CONTROL_WORDS, 0
 #define IF(word, name) WORD_##word, word##_##name
 
-/* -- Which checks of VM entry a field is an input of
- * ------------------------------------------------------------------------------------------------ */
+/* -- Which checks of VM entry a field is an input of --------------------------------------------------- */
 
 /* Inputs of no check, or only of checks that run at each entry (events, RIP, RFLAGS, non-register state). */
 #define UNCHECKED_CONTROL(e)                                                                                 \
@@ -207,8 +206,7 @@ void vmcs_write(struct vmcs *v, const struct vmcs_field *f, uint32_t encoding, u
     vmcs_set(v, f, value);
 }
 
-/* -- The region
- * ---------------------------------------------------------------------------------------------- */
+/* -- The region ---------------------------------------------------------------------------------------- */
 
 #define REGION_FIELDS 16
 _Static_assert(REGION_FIELDS + 8 * ARRAY_LEN(vmcs_fields) <= PAGE_SIZE, "the fields fit the VMCS region");
@@ -238,8 +236,7 @@ void vmcs_store_region(const struct vmcs *v, struct phys *p)
     phys_write(p, v->address + 8, page, sizeof(page) - 8);
 }
 
-/* -- State
- * --------------------------------------------------------------------------------------------------- */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 static bool vmcs_after_load(void *s, struct error *e)
 {

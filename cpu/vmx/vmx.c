@@ -64,8 +64,7 @@ void vmx_reset(struct cpu *cpu)
     cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF);
 }
 
-/* -- The cache of VMCSs
- * ---------------------------------------------------------------------------------------- */
+/* -- The cache of VMCSs -------------------------------------------------------------------------------- */
 
 struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address)
 {
@@ -104,8 +103,7 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address)
     return v;
 }
 
-/* -- State
- * ------------------------------------------------------------------------------------------------------ */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 static bool after_load(void *s, struct error *e)
 {
@@ -187,8 +185,7 @@ bool vmx_loaded(struct cpu *cpu, struct error *e)
     return true;
 }
 
-/* -- Names and counts
- * -------------------------------------------------------------------------------------------- */
+/* -- Names and counts ---------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name, *title, *qualification;

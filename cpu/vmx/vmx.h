@@ -56,7 +56,7 @@ void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode);
 /* From GUARD micro-ops: returns to go on, or exits. cpu_sync() has not been done. */
 void vmx_guard(struct cpu *cpu, unsigned guard);
 
-/* -- Hooks; only called with cpu->vmx_non_root. cpu_sync() has been done. -- */
+/* -- Hooks; only called with cpu->vmx_non_root. cpu_sync() has been done. ------------------------------ */
 
 /* MOV to CR: may exit; else returns the value to load, host-owned bits merged. */
 uint64_t vmx_write_cr(struct cpu *cpu, unsigned cr, uint64_t value, unsigned gpr);
@@ -130,8 +130,7 @@ bool vmx_cr4_allowed(const struct cpu *cpu, uint64_t cr4);
 /* Capability MSRs 480H..491H, and IA32_FEATURE_CONTROL is in cpu->msr. False: no such MSR. */
 bool vmx_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value);
 
-/* -- For people
- * ----------------------------------------------------------------------------------------------------- */
+/* -- For people ---------------------------------------------------------------------------------------- */
 
 #define VMX_EXIT_REASONS 65
 /* Name, title and meaning of the qualification of a basic exit reason (low 16 bits of `reason`). */

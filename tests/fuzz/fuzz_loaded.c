@@ -24,8 +24,7 @@ uint8_t *fuzz_seed_input(unsigned index, size_t *size)
     return index < 32 ? lab_seed(index, 48, size) : NULL;
 }
 
-/* -- Changing a field by its description
- * ------------------------------------------------------------------------ */
+/* -- Changing a field by its description --------------------------------------------------------------- */
 
 static void change(struct dice *d, const struct state_desc *desc, uint8_t *s)
 {
@@ -52,8 +51,7 @@ static void change(struct dice *d, const struct state_desc *desc, uint8_t *s)
     }
 }
 
-/* -- The way through a file
- * ----------------------------------------------------------------------------------------- */
+/* -- The way through a file ---------------------------------------------------------------------------- */
 
 static void stream_write(void *owner, const void *p, size_t n)
 {

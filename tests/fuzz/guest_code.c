@@ -60,8 +60,7 @@ static uint64_t address(struct dice *d)
     }
 }
 
-/* -- One instruction by the maps
- * --------------------------------------------------------------------------------- */
+/* -- One instruction by the maps ----------------------------------------------------------------------- */
 
 static void prefixes(struct dice *d, struct code *c, bool bits64)
 {
@@ -130,8 +129,7 @@ static void by_map(struct dice *d, struct code *c, bool bits64)
         code_byte(c, small_byte(d));
 }
 
-/* -- Sequences
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Sequences ----------------------------------------------------------------------------------------- */
 
 static void load(struct code *c, unsigned reg, uint64_t value, bool bits64)
 {

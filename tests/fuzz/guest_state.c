@@ -31,8 +31,7 @@ struct setup {
     unsigned cpl;
 };
 
-/* -- Tables in memory
- * ----------------------------------------------------------------------------------------------- */
+/* -- Tables in memory ---------------------------------------------------------------------------------- */
 
 static uint64_t descriptor(uint32_t base, uint32_t limit, uint32_t ar)
 {
@@ -175,8 +174,7 @@ static void twist_tables(struct setup *s, uint64_t base, unsigned pages)
     }
 }
 
-/* -- Registers
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Registers ----------------------------------------------------------------------------------------- */
 
 static struct segment segment(unsigned selector, uint64_t base, uint32_t limit, uint32_t ar)
 {
@@ -302,9 +300,7 @@ static void make_registers(struct setup *s, struct cpu *cpu)
     cpu->msr.sysenter_eip = GUEST_CODE + dice_below(s->d, 0x100);
 }
 
-/* -- VMX
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- VMX ----------------------------------------------------------------------------------------------- */
 
 static uint32_t controls(struct setup *s, uint32_t msr, uint32_t wanted, unsigned density)
 {
@@ -593,9 +589,7 @@ static void make_vmx(struct setup *s, struct code *c, struct cpu *cpu)
     free(v);
 }
 
-/* -- The whole
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- The whole ----------------------------------------------------------------------------------------- */
 
 static void choose(struct setup *s)
 {

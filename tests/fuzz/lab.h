@@ -8,9 +8,9 @@
 #include "machine/machine.h"
 
 /*
- * A stream of choices out of an input. Its first 8 bytes seed a generator; each later byte is for one choice, in order:
- * other than zero, it changes that choice and all that follow. So short inputs give rich runs, and two inputs that begin
- * alike run alike for a while.
+ * A stream of choices out of an input. Its first 8 bytes seed a generator; each later byte is for one choice,
+ * in order: other than zero, it changes that choice and all that follow. So short inputs give rich runs, and
+ * two inputs that begin alike run alike for a while.
  */
 struct dice {
     uint64_t state;

@@ -5,7 +5,7 @@
 
 #define T0 (SEL_TEST)
 
-/* -- Every exception that software can raise ------------------------------------------------------ */
+/* -- Every exception that software can raise ----------------------------------------------------------- */
 USER_CODE(int3, 64, "int3");
 USER_CODE(int3_long, 64, ".byte 0xcd, 3");
 USER_CODE(into, 32, "mov $0x7fffffff, %eax\n add $1, %eax\n into");
@@ -165,7 +165,7 @@ static void software(void)
     asm volatile("clts");
 }
 
-/* -- Double fault, nested faults, priority, stacks -------------------------------------------------- */
+/* -- Double fault, nested faults, priority, stacks ----------------------------------------------------- */
 static uint64_t seen;
 static bool ud_handler(struct trap_frame *f)
 {
@@ -246,7 +246,7 @@ static void nested(void)
                TRY(user_run(user_lgdt, 0x10000000000ul)), EXC_GP, 0);
 }
 
-/* -- Single step, RF, shadows ------------------------------------------------------------------------- */
+/* -- Single step, RF, shadows -------------------------------------------------------------------------- */
 static volatile unsigned db_count;
 static volatile uint64_t db_rip[16], db_dr6[16];
 static bool db_handler(struct trap_frame *f)
@@ -412,7 +412,7 @@ static void nmi(void)
     trap_handlers[EXC_NMI] = NULL;
 }
 
-/* -- Breakpoints ----------------------------------------------------------------------------------------- */
+/* -- Breakpoints --------------------------------------------------------------------------------------- */
 extern char bp_here[], bp_next[];
 static volatile uint64_t watched[4] __attribute__((aligned(32)));
 

@@ -6,7 +6,7 @@
 
 #define T0 (SEL_TEST)
 
-/* -- Real mode ------------------------------------------------------------------------------------------- */
+/* -- Real mode ----------------------------------------------------------------------------------------- */
 REAL_CODE(
     real_wrap,
     "mov $0xffff, %bx\n mov %bx, %es\n movb %es:0x10, %al"); /* FFFF:0010 = linear 100000H with A20 on */
@@ -146,8 +146,7 @@ static void protected_mode(void)
                 rdmsr(IA32_EFER) & (EFER_LME | EFER_LMA), EFER_LME | EFER_LMA);
 }
 
-/* -- 64-bit and compatibility mode
- * --------------------------------------------------------------------------- */
+/* -- 64-bit and compatibility mode --------------------------------------------------------------------- */
 USER_CODE(compat_inc, 32, ".byte 0x48\n mov %cs, %ecx"); /* DEC EAX */
 USER_CODE(compat_upper, 32, "mov $1, %eax");
 USER_CODE(compat_address, 32, "mov $-16, %ebx\n lea 32(%ebx), %eax");
@@ -190,8 +189,7 @@ static void compatibility(void)
     check_equal("high-byte", "SDM 1 3.4.1.1", r, 0x1111111111111211);
 }
 
-/* -- SYSCALL, SYSRET, SYSENTER, SYSEXIT
- * ------------------------------------------------------------------------ */
+/* -- SYSCALL, SYSRET, SYSENTER, SYSEXIT ---------------------------------------------------------------- */
 USER_CODE(do_syscall, 64, "mov $0x5a5a, %eax\n syscall\n after_syscall: mov %cs, %esi\n mov %ss, %edi");
 USER_CODE(do_syscall_plain, 64, "syscall");
 USER_CODE(syscall_entry, 64,
@@ -307,8 +305,7 @@ static void system_calls(void)
     wrmsr(IA32_KERNEL_GS_BASE, 0);
 }
 
-/* -- UMIP
- * -------------------------------------------------------------------------------------------------------- */
+/* -- UMIP ---------------------------------------------------------------------------------------------- */
 USER_CODE(user_sgdt, 64, "sgdt -16(%rsp)");
 USER_CODE(user_sidt, 64, "sidt -16(%rsp)");
 USER_CODE(user_sldt, 64, "sldt %eax");

@@ -44,7 +44,7 @@ static bool has_1g(void)
     return cpuid(0x80000001, 0).edx & 1u << 26;
 }
 
-/* -- Rights: every combination of R/W, U/S and XD at two levels, under WP, SMEP, SMAP ------------- */
+/* -- Rights: every combination of R/W, U/S and XD at two levels, under WP, SMEP, SMAP ------------------ */
 enum access { READ, WRITE, FETCH };
 
 static struct trap access_run(const struct area *a, enum access access, bool user, bool ac)
@@ -157,7 +157,7 @@ static void rights(struct area *areas, int area_count)
     }
 }
 
-/* -- Presence and reserved bits ----------------------------------------------------------------- */
+/* -- Presence and reserved bits ------------------------------------------------------------------------ */
 static void entry_with(const struct area *a, int level, uint64_t set, uint64_t clear, const char *name,
                        const char *rule, uint64_t error)
 {
@@ -244,7 +244,7 @@ static void presence(struct area *areas, int area_count)
     invlpg(a->address);
 }
 
-/* -- Accessed and dirty ------------------------------------------------------------------------- */
+/* -- Accessed and dirty -------------------------------------------------------------------------------- */
 static void accessed_dirty(struct area *areas, int area_count)
 {
     char name[64];
@@ -291,7 +291,7 @@ static void accessed_dirty(struct area *areas, int area_count)
     }
 }
 
-/* -- Changes of mappings ------------------------------------------------------------------------- */
+/* -- Changes of mappings ------------------------------------------------------------------------------- */
 static void changes(struct area *areas)
 {
     const struct area *a = &areas[0];
@@ -349,7 +349,7 @@ static void changes(struct area *areas)
            trap_name(back.vector));
 }
 
-/* -- Accesses that cross pages, and addresses that are not canonical ------------------------------- */
+/* -- Accesses that cross pages, and addresses that are not canonical ----------------------------------- */
 static void edges(struct area *areas)
 {
     const struct area *a = &areas[0];
@@ -389,7 +389,7 @@ static void edges(struct area *areas)
            t.vector == EXC_GP && t.error == 0 && t.rip < 0x200000, "%s at %lx", trap_name(t.vector), t.rip);
 }
 
-/* -- Control registers --------------------------------------------------------------------------- */
+/* -- Control registers --------------------------------------------------------------------------------- */
 #define REFUSED(name, rule, ...)                                                                             \
     if (enabled(name, rule)) {                                                                               \
         check_trap(name, rule, TRY(__VA_ARGS__), EXC_GP, 0);                                                 \
@@ -417,7 +417,7 @@ static void control_registers(void)
     check_equal("cr4-unchanged", "SDM 2 MOV CR: a fault changes nothing", read_cr4(), cr4);
 }
 
-/* -- SMAP's implicit accesses, PCID, INVPCID ------------------------------------------------------- */
+/* -- SMAP's implicit accesses, PCID, INVPCID ----------------------------------------------------------- */
 static void invpcid(uint64_t type, uint64_t pcid, uint64_t address)
 {
     uint64_t d[2] = {pcid, address};
@@ -430,8 +430,8 @@ static void smap_implicit(struct area *areas)
         report_skip("smap-implicit", "SDM 3A 4.6.1", "no SMAP");
         return;
     }
-    /* An LDT on a user page: loading a segment register is an implicit supervisor access; AC does not help. The GDT
-     * stays where it is, since delivering the fault reads it. */
+    /* An LDT on a user page: loading a segment register is an implicit supervisor access; AC does not help.
+     * The GDT stays where it is, since delivering the fault reads it. */
     const struct area *a = &areas[0];
     uint8_t *frame = (uint8_t *)(*a->entry[1] & PTE_ADDRESS);
     uint64_t ldt = a->address + 1024, data = gdt[SEL_USER_DATA / 8];
@@ -517,7 +517,7 @@ static void pcid(struct area *areas)
                TRY(invpcid(2, 0, 0x8000000000000000ul)));
 }
 
-/* -- 32-bit and PAE paging ------------------------------------------------------------------------ */
+/* -- 32-bit and PAE paging ----------------------------------------------------------------------------- */
 USER_CODE(legacy_read, 32, "mov (%edi), %eax");
 USER_CODE(legacy_write, 32, "mov %eax, (%edi)");
 USER_CODE(legacy_fetch, 32, "call *%edi");

@@ -48,7 +48,7 @@ static struct excursion run32(const void *code, unsigned cpl, uint32_t esi, uint
 #define TRY32(code, cpl, esi, edi)                                                                           \
     TRY((void)run32(code, cpl, (uint32_t)(uint64_t)(esi), (uint32_t)(uint64_t)(edi)))
 
-/* -- Limits ------------------------------------------------------------------------------------ */
+/* -- Limits -------------------------------------------------------------------------------------------- */
 static uint8_t data[8192] USER_DATA = {1, 2, 3, 4};
 
 static void limits(void)
@@ -96,7 +96,7 @@ static void limits(void)
            t.vector == EXC_GP && t.cs == T1 && t.rip == 0, "%s at %lx:%lx", trap_name(t.vector), t.cs, t.rip);
 }
 
-/* -- Types and privilege of data segments --------------------------------------------------------- */
+/* -- Types and privilege of data segments -------------------------------------------------------------- */
 static void types(void)
 {
     uint32_t base = (uint32_t)(uint64_t)data;
@@ -157,7 +157,7 @@ static void types(void)
     asm volatile("mov %w0, %%fs" ::"r"(0));
 }
 
-/* -- Far control transfer ------------------------------------------------------------------------- */
+/* -- Far control transfer ------------------------------------------------------------------------------ */
 static void far_transfer(void)
 {
     const char *jmp = "SDM 2 JMP far";
@@ -194,7 +194,7 @@ static void far_transfer(void)
            "RSP %lx frame %x %x", e.rsp, stack[0], stack[1]);
 }
 
-/* -- Call gates in IA-32e mode ---------------------------------------------------------------------- */
+/* -- Call gates in IA-32e mode ------------------------------------------------------------------------- */
 static void gate_set(uint64_t offset, unsigned selector, unsigned type)
 {
     struct gate g = {.offset0 = (uint16_t)offset,
@@ -262,7 +262,7 @@ static void call_gates(void)
     tss.rsp[0] = rsp0;
 }
 
-/* -- IRET and RET far ------------------------------------------------------------------------------ */
+/* -- IRET and RET far ---------------------------------------------------------------------------------- */
 static struct trap iret_to(uint64_t cs, uint64_t rip, uint64_t ss, uint64_t rsp, uint64_t rflags)
 {
     struct excursion e = {.rip = rip, .cs = cs, .rflags = rflags, .rsp = rsp, .ss = ss, .ds = 0};
@@ -322,7 +322,7 @@ static void returns(void)
                 user_run(read_fs, 0), 0);
 }
 
-/* -- LAR, LSL, VERR, VERW, ARPL ---------------------------------------------------------------------- */
+/* -- LAR, LSL, VERR, VERW, ARPL ------------------------------------------------------------------------ */
 struct looked {
     uint64_t lar, lsl;
     bool lar_ok, lsl_ok, verr, verw;
@@ -386,7 +386,7 @@ static void lookups(void)
            e.rbx & 1);
 }
 
-/* -- LDT, FS and GS bases, GDTR --------------------------------------------------------------------- */
+/* -- LDT, FS and GS bases, GDTR ------------------------------------------------------------------------ */
 static uint64_t ldt[4];
 
 static void tables_and_bases(void)

@@ -144,8 +144,7 @@ static void apic_timer(void)
     }
 }
 
-/* -- 8254 through the IOAPIC
- * ------------------------------------------------------------------------------------------------ */
+/* -- 8254 through the IOAPIC --------------------------------------------------------------------------- */
 #define IOAPIC 0xfec00000ul
 static uint32_t ioapic_read(unsigned index)
 {

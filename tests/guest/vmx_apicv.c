@@ -84,9 +84,7 @@ static struct vmx_exit apic(const char *code, unsigned offset, uint64_t value)
     return run(code, value, (uint64_t)access_page + offset);
 }
 
-/* -- TPR shadow
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- TPR shadow ---------------------------------------------------------------------------------------- */
 static void tpr_shadow(void)
 {
     setup(0);
@@ -108,8 +106,7 @@ static void tpr_shadow(void)
     report("tpr-at-threshold", "SDM 3C 29.1.2: equal is not below", ran(&e), "reason %u", e.reason);
 }
 
-/* -- APIC-access page
- * -------------------------------------------------------------------------------------------------------- */
+/* -- APIC-access page ---------------------------------------------------------------------------------- */
 static void access_exits(void)
 {
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_APIC_ACCESSES)) {
@@ -233,9 +230,7 @@ static void access_exits(void)
            e.reason);
 }
 
-/* -- Virtual interrupts
- * ----------------------------------------------------------------------------------------------------------
- */
+/* -- Virtual interrupts -------------------------------------------------------------------------------- */
 static void virtual_interrupts(void)
 {
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_VIRTUAL_INTERRUPT_DELIVERY)) {

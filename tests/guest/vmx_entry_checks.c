@@ -89,8 +89,7 @@ static void broken(const struct rule_case *c)
            e.qualification, c->outcome);
 }
 
-/* -- Every reserved bit of every control
- * ---------------------------------------------------------------------------------- */
+/* -- Every reserved bit of every control --------------------------------------------------------------- */
 static void control_bits(void)
 {
     static const struct {

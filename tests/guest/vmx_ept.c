@@ -58,8 +58,7 @@ static bool ran(const struct vmx_exit *e)
     return e->result == VMX_OK && e->reason == EXIT_REASON_VMCALL;
 }
 
-/* -- Rights: all of R, W, X at the leaf and, when `upper` is not 0, one level above
- * ------------------------------------------------------------- */
+/* -- Rights: all of R, W, X at the leaf and, when `upper` is not 0, one level above -------------------- */
 static void rights(uint64_t window, int leaf, int upper, const char *name)
 {
     uint64_t all = 7, *entry = ept_entry(eptp, window, leaf),
@@ -110,8 +109,7 @@ static void rights(uint64_t window, int leaf, int upper, const char *name)
            ok && count >= (upper ? 41 : 15), "%s", detail);
 }
 
-/* -- Misconfigurations
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Misconfigurations --------------------------------------------------------------------------------- */
 static void misconfigured(const char *name, const char *rule, uint64_t window, int level, uint64_t set,
                           uint64_t clear)
 {
@@ -178,8 +176,7 @@ static void misconfigurations(bool has_1g)
     invept(1, eptp);
 }
 
-/* -- Guest paging structures through EPT; read-modify-write; crossing
- * ------------------------------------------------------ */
+/* -- Guest paging structures through EPT; read-modify-write; crossing ---------------------------------- */
 static void walks(void)
 {
     /* The guest's own PML4 page becomes unreadable: the violation is not for a translated address. */
@@ -268,8 +265,7 @@ static void walks(void)
            "reason %u %lx", e.reason, vmx_guest.rax);
 }
 
-/* -- Accessed and dirty flags, page-modification logging
- * --------------------------------------------------------------------- */
+/* -- Accessed and dirty flags, page-modification logging ----------------------------------------------- */
 static void accessed_dirty(void)
 {
     if (!(cap & 1 << 21)) {
@@ -369,8 +365,7 @@ static void page_modification_log(void)
            "reason %u entry %lx", e.reason, *ept_entry(eptp, WINDOW_4K, 1));
 }
 
-/* -- VPID: tagged translations still follow what the instructions of the SDM promise
- * ------------------------------------------- */
+/* -- VPID: tagged translations still follow what the instructions of the SDM promise ------------------- */
 static void vpid(void)
 {
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_VPID)) {

@@ -70,8 +70,7 @@ static struct vmx_exit inject(const char *code, uint32_t info, uint32_t error, u
     return vmx_enter();
 }
 
-/* -- Injection
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Injection ----------------------------------------------------------------------------------------- */
 static void injection(void)
 {
     static const struct {
@@ -153,9 +152,7 @@ static void injection(void)
     trap_handlers[0x51] = NULL;
 }
 
-/* -- Windows
- * -------------------------------------------------------------------------------------------------------------
- */
+/* -- Windows ------------------------------------------------------------------------------------------- */
 static void windows(void)
 {
     vmx_guest_reset();
@@ -215,8 +212,7 @@ static void windows(void)
                      : "rax", "memory");
 }
 
-/* -- External interrupts
- * ---------------------------------------------------------------------------------------------------- */
+/* -- External interrupts ------------------------------------------------------------------------------- */
 static void external(void)
 {
     lapic_enable();
@@ -273,8 +269,7 @@ static void external(void)
     trap_handlers[0x60] = NULL;
 }
 
-/* -- Monitor trap flag
- * ------------------------------------------------------------------------------------------------------- */
+/* -- Monitor trap flag --------------------------------------------------------------------------------- */
 static void monitor_trap(void)
 {
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS, PROC_MTF)) {
@@ -314,9 +309,7 @@ static void monitor_trap(void)
            e.result, e.error, e.reason, e.rip - (uint64_t)nops);
 }
 
-/* -- Preemption timer
- * ---------------------------------------------------------------------------------------------------------
- */
+/* -- Preemption timer ---------------------------------------------------------------------------------- */
 static void preemption_timer(void)
 {
     if (!vmx_can(IA32_VMX_PINBASED_CTLS, PIN_PREEMPTION_TIMER)) {
@@ -365,8 +358,7 @@ static void preemption_timer(void)
     }
 }
 
-/* -- Pending debug exceptions, saved interruptibility
- * ------------------------------------------------------------------------- */
+/* -- Pending debug exceptions, saved interruptibility -------------------------------------------------- */
 GUEST_CODE(sti_vmcall, 64, "sti");
 GUEST_CODE(ss_vmcall, 64, "mov %ss, %eax\n mov %eax, %ss");
 

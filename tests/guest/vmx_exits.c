@@ -257,8 +257,7 @@ static void instructions(void)
     }
 }
 
-/* -- The same instructions do not exit when their control is 0, or raise #UD when the feature is off
- * -------------------- */
+/* -- The same instructions do not exit when their control is 0, or raise #UD when the feature is off --- */
 static void through(const char *name, const char *rule, const char *code, uint32_t proc, uint32_t proc2,
                     unsigned exception)
 {
@@ -298,8 +297,7 @@ static void not_exiting(void)
     through("nop", "SDM 3C 25", g_nop, 0, 0, VECTOR_NONE);
 }
 
-/* -- I/O bitmaps, MSR bitmaps off, CR0 and CR4 masks, CR3 targets
- * -------------------------------------------------------- */
+/* -- I/O bitmaps, MSR bitmaps off, CR0 and CR4 masks, CR3 targets -------------------------------------- */
 CODE(g_cr0_ts, "mov %cr0, %rax\n or $8, %rax\n mov %rax, %cr0");
 CODE(g_clts, "clts");
 CODE(g_lmsw, "mov $9, %eax\n lmsw %ax");
@@ -423,8 +421,7 @@ static void bitmaps_and_masks(void)
     }
 }
 
-/* -- Exceptions, triple fault, TSC offset
- * -------------------------------------------------------------------------------- */
+/* -- Exceptions, triple fault, TSC offset -------------------------------------------------------------- */
 CODE(g_ud2, "ud2");
 CODE(g_int3, "int3");
 CODE(g_divide, "xor %ecx, %ecx\n div %ecx");
@@ -512,8 +509,7 @@ static void exceptions(void)
            "%lx", seen);
 }
 
-/* -- What an exit saves and loads
- * ------------------------------------------------------------------------------------------ */
+/* -- What an exit saves and loads ---------------------------------------------------------------------- */
 CODE(g_state, "mov $0x174, %ecx\n mov $0x33, %eax\n xor %edx, %edx\n wrmsr\n mov $0x10, %eax\n mov %eax, "
               "%fs\n mov $0x555, %eax\n mov %rax, %db7\n"
               "mov $0xc0000101, %ecx\n mov $0x1000, %eax\n mov $0x7, %edx\n wrmsr");

@@ -38,8 +38,7 @@ static void legacy_guest(uint64_t cr0_clear)
     vmcs_set(VMCS_GUEST_RFLAGS, RFLAGS_FIXED);
 }
 
-/* -- Real mode: unrestricted guest
- * ----------------------------------------------------------------------------------------- */
+/* -- Real mode: unrestricted guest --------------------------------------------------------------------- */
 #define REAL_GUEST(name, text)                                                                               \
     extern char name[], name##_end[];                                                                        \
     asm(".pushsection .data\n.balign 16\n.code16\n" #name ":\n" text "\nvmcall\n hlt\n" #name                \
@@ -169,8 +168,7 @@ static void real_mode(void)
            "reason %x", e.reason);
 }
 
-/* -- Protected mode without paging, task switches
- * ------------------------------------------------------------------------------------ */
+/* -- Protected mode without paging, task switches ------------------------------------------------------ */
 GUEST_CODE(flat_write, 32, "movl %ecx, (%ebx)\n mov (%ebx), %eax\n mov %cr0, %edx");
 GUEST_CODE(jump_task, 32, "ljmp $0x68, $0");
 GUEST_CODE(call_task, 32, "lcall $0x68, $0");
@@ -238,9 +236,7 @@ static void protected_mode(void)
     }
 }
 
-/* -- PAE paging
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* -- PAE paging ---------------------------------------------------------------------------------------- */
 GUEST_CODE(pae_read, 32, "movl (%ebx), %eax");
 GUEST_CODE(pae_reload, 32, "mov %cr3, %ecx\n mov %ecx, %cr3\n movl (%ebx), %eax");
 
@@ -303,9 +299,7 @@ static void pae(void)
            e.interruption_error);
 }
 
-/* -- A 32-bit hypervisor
- * ---------------------------------------------------------------------------------------------------------
- */
+/* -- A 32-bit hypervisor ------------------------------------------------------------------------------- */
 extern char host32[], host32_exit[];
 extern uint32_t host32_result[8];
 extern uint64_t host32_vmxon, host32_vmcs;

@@ -26,9 +26,7 @@ static bool raised(const struct vmx_exit *e, unsigned vector)
     return e->result == VMX_OK && e->reason == EXIT_REASON_EXCEPTION && (e->interruption & 0xff) == vector;
 }
 
-/* -- PAUSE loops
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- PAUSE loops --------------------------------------------------------------------------------------- */
 static void ple_setup(uint32_t gap, uint32_t window)
 {
     vmx_guest_reset();
@@ -75,8 +73,7 @@ static void pause_loops(void)
            e.reason, vmx_guest.rcx);
 }
 
-/* -- XSAVES, XRSTORS
- * ----------------------------------------------------------------------------------------------------- */
+/* -- XSAVES, XRSTORS ----------------------------------------------------------------------------------- */
 static void xsave_instructions(void)
 {
     bool has = (cpuid(1, 0).ecx & 1u << 26) && (cpuid(0xd, 1).eax & 8);
@@ -129,8 +126,7 @@ static void xsave_instructions(void)
     }
 }
 
-/* -- GETSEC, VMFUNC, VMCALL
- * ---------------------------------------------------------------------------------------------- */
+/* -- GETSEC, VMFUNC, VMCALL ---------------------------------------------------------------------------- */
 static void others(void)
 {
     vmx_guest_reset();
@@ -158,9 +154,7 @@ static void others(void)
            raised(&e, EXC_UD), "reason %u", e.reason);
 }
 
-/* -- MSR lists
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* -- MSR lists ----------------------------------------------------------------------------------------- */
 struct list_entry {
     uint32_t index, reserved;
     uint64_t value;

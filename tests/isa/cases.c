@@ -5,8 +5,7 @@
 #include <string.h>
 #include "isa.h"
 
-/* -- Random numbers
- * ---------------------------------------------------------------------------------------------- */
+/* -- Random numbers ------------------------------------------------------------------------------------ */
 
 uint64_t rng_next(struct rng *r) /* splitmix64 */
 {
@@ -27,8 +26,7 @@ struct rng rng_for(uint64_t seed, const char *name, uint64_t a, uint64_t b)
     return r;
 }
 
-/* -- Encoding
- * ------------------------------------------------------------------------------------------------------ */
+/* -- Encoding ------------------------------------------------------------------------------------------ */
 
 #define KEY_64 ((uint32_t)(KEY_L | KEY_PE | KEY_PG | KEY_OSFXSR))
 #define KEY_32 ((uint32_t)(KEY_D | KEY_SS_B | KEY_FLAT | KEY_PE | KEY_PG | KEY_OSFXSR))
@@ -226,9 +224,7 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     return f->mnemonic != ZYDIS_MNEMONIC_ENTER || in->op[0].imm.value.u < 0x1000 || rng_chance(r, 10);
 }
 
-/* -- Values
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Values -------------------------------------------------------------------------------------------- */
 
 uint64_t value_gpr(struct rng *r)
 {
@@ -431,9 +427,7 @@ static void fill_values(struct rng *r, uint8_t *b, unsigned n, ZydisElementType 
     }
 }
 
-/* -- State
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 void state_background(struct rng *r, struct isa_state *s)
 {

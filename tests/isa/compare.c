@@ -11,8 +11,7 @@
 
 #define COMPARED_FLAGS (FLAGS_ARITH | FLAG_DF | FLAG_IF | FLAG_AC | FLAG_ID | FLAG_NT)
 
-/* -- What may differ
- * --------------------------------------------------------------------------------------------------- */
+/* -- What may differ ----------------------------------------------------------------------------------- */
 
 static unsigned shift_count(const struct insn *in, const struct isa_state *s)
 {
@@ -232,9 +231,7 @@ void ignore_for(const struct form *f, const struct insn *in, const struct isa_st
     ig->mxcsr_fault |= 1 << 5;
 }
 
-/* -- Equal?
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* -- Equal? -------------------------------------------------------------------------------------------- */
 
 static bool differ(char *text, size_t n, const char *what, uint64_t a, uint64_t b)
 {
@@ -336,9 +333,7 @@ bool memory_equal(const struct ignore *ig, const struct insn *in, const struct i
     return true;
 }
 
-/* -- For people
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- For people ---------------------------------------------------------------------------------------- */
 
 void insn_print(const struct insn *in, char *text, size_t n)
 {

@@ -55,9 +55,7 @@ struct region regions[REGION_COUNT] = {
     [REGION_STACK] = {.base = STACK_BASE, .size = STACK_SIZE},
 };
 
-/* -- Memory
- * ----------------------------------------------------------------------------------------------------------
- */
+/* -- Memory -------------------------------------------------------------------------------------------- */
 
 static const struct region *region_of(uint64_t linear, unsigned n)
 {
@@ -112,8 +110,7 @@ void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n)
     phys_write(&emu.phys, CODE_GPA + (linear - CODE_BASE), p, n);
 }
 
-/* -- Making the machine
- * ------------------------------------------------------------------------------------------------- */
+/* -- Making the machine -------------------------------------------------------------------------------- */
 
 static uint64_t *table_entry(uint64_t linear)
 {
@@ -250,8 +247,7 @@ void emulated_init(void)
     }
 }
 
-/* -- State in and out
- * -------------------------------------------------------------------------------------------------------- */
+/* -- State in and out ---------------------------------------------------------------------------------- */
 
 static void put_state(const struct isa_state *s)
 {

@@ -29,8 +29,7 @@ const struct insn_row *row_of_insn(const ZydisDecodedInstruction *zi)
     return insn_row(m);
 }
 
-/* -- What does not run here
- * ------------------------------------------------------------------------------------------ */
+/* -- What does not run here ---------------------------------------------------------------------------- */
 
 static const struct {
     uint16_t mnemonic;
@@ -53,8 +52,7 @@ const char *row_skipped(const struct insn_row *row, const struct cpu_model *mode
     return NULL;
 }
 
-/* -- Encoding a trial
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Encoding a trial ---------------------------------------------------------------------------------- */
 
 static unsigned trial_bytes(const struct form *f, unsigned modrm, uint8_t *b)
 {
@@ -156,9 +154,7 @@ static bool has_idle_prefix(const struct form *f, unsigned modrm, const ZydisDec
     return false;
 }
 
-/* -- Adding
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* -- Adding -------------------------------------------------------------------------------------------- */
 
 static bool has_byte_gpr(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op)
 {

@@ -16,9 +16,7 @@
 #include "cpu/lift/lift.h"
 #include "native.h"
 
-/* -- Forms
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Forms --------------------------------------------------------------------------------------------- */
 
 enum form_map { MAP_ONE, MAP_0F, MAP_0F38, MAP_0F3A };
 
@@ -46,9 +44,7 @@ void forms_build(const struct cpu_model *model);
 const char *row_skipped(const struct insn_row *row, const struct cpu_model *model);
 const struct insn_row *row_of_insn(const ZydisDecodedInstruction *zi);
 
-/* -- Cases
- * --------------------------------------------------------------------------------------------------------------
- */
+/* -- Cases --------------------------------------------------------------------------------------------- */
 
 struct rng {
     uint64_t s;
@@ -82,9 +78,7 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
 void state_background(struct rng *r, struct isa_state *s);
 uint64_t value_gpr(struct rng *r);
 
-/* -- Memory
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* -- Memory -------------------------------------------------------------------------------------------- */
 
 struct region {
     uint64_t base;
@@ -100,8 +94,7 @@ bool memory_is_mapped(uint64_t linear, unsigned n);
 void memory_reset(void);                                        /* the background pattern, in both */
 void code_write(uint64_t linear, const uint8_t *p, unsigned n); /* both sides */
 
-/* -- The two sides
- * ------------------------------------------------------------------------------------------------------- */
+/* -- The two sides ------------------------------------------------------------------------------------- */
 
 void emulated_init(void);
 const struct cpu_model *emulated_model(void);
@@ -110,9 +103,7 @@ void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *out, uint64_t end);
 double emulated_speed(void); /* instructions a second of the interpreter on a small loop */
 
-/* -- Comparison
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Comparison ---------------------------------------------------------------------------------------- */
 
 /* What of the result counts. */
 struct ignore {
@@ -137,9 +128,7 @@ void states_print(const struct isa_state *before, const struct isa_state *native
                   const struct isa_state *emulated);
 void insn_print(const struct insn *in, char *text, size_t n);
 
-/* -- Runs
- * ---------------------------------------------------------------------------------------------------------------------
- */
+/* -- Runs ---------------------------------------------------------------------------------------------- */
 
 struct sequence_result {
     uint64_t passed, failed;

@@ -36,8 +36,7 @@ static struct {
     uint64_t first;
 } opt = {.seed = 1, .cases = 1000, .workers = 2};
 
-/* -- One form
- * -------------------------------------------------------------------------------------------------------- */
+/* -- One form ------------------------------------------------------------------------------------------ */
 
 static bool encoding_for(const struct form *f, uint64_t group, struct insn *in)
 {
@@ -123,9 +122,7 @@ static void run_form(const struct form *f, struct form_result *res)
     unplace(&in);
 }
 
-/* -- Workers
- * -------------------------------------------------------------------------------------------------------------
- */
+/* -- Workers ------------------------------------------------------------------------------------------- */
 
 struct shared {
     struct sequence_result sequences[16];
@@ -184,9 +181,7 @@ static bool run_workers(struct shared *sh)
     return ok;
 }
 
-/* -- Summary
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* -- Summary ------------------------------------------------------------------------------------------- */
 
 struct totals {
     uint64_t passed, failed, skipped, rows, rows_skipped;

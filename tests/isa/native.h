@@ -8,8 +8,7 @@
 
 #include "base/types.h"
 
-/* -- Where things are, on both sides
- * ------------------------------------------------------------------------------- */
+/* -- Where things are, on both sides ------------------------------------------------------------------- */
 
 #define CODE_BASE  0x10000000ull /* two pages, read and execute; filled with INT3; nothing around them */
 #define CODE_SIZE  0x2000u
@@ -21,9 +20,7 @@
 #define STACK_SIZE 0x2000u
 #define GS_BASE    0x12340ull /* the base of GS, on both sides */
 
-/* -- State
- * ----------------------------------------------------------------------------------------------------------
- */
+/* -- State --------------------------------------------------------------------------------------------- */
 
 enum { VECTOR_NONE = -1, VECTOR_TIMEOUT = -2 };
 
@@ -39,8 +36,7 @@ struct isa_state {
     uint64_t cr2;
 };
 
-/* -- The native side
- * ----------------------------------------------------------------------------------------------- */
+/* -- The native side ----------------------------------------------------------------------------------- */
 
 void native_init(void);    /* once in each process */
 void native_protect(void); /* the read-only page, once it is filled */

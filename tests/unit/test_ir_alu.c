@@ -11,8 +11,7 @@
 
 static struct cpu cpu;
 
-/* -- Input
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Input --------------------------------------------------------------------------------------------- */
 
 static uint64_t random_state = 0x2545f4914f6cdd1dull;
 static uint64_t random_next(void)
@@ -42,8 +41,7 @@ static uint64_t random_value(void)
     }
 }
 
-/* -- Oracle
- * ---------------------------------------------------------------------------------------------------- */
+/* -- Oracle -------------------------------------------------------------------------------------------- */
 
 struct oracle {
     unsigned cf, pf, af, zf, sf, of;
@@ -119,8 +117,7 @@ static void compare(const char *name, unsigned sz, uint64_t a, uint64_t b, uint6
     flags_set_arith(&cpu, flags);                                                                            \
     (void)a, (void)b, (void)bits, (void)o
 
-/* -- Lazy flags
- * ------------------------------------------------------------------------------------------------ */
+/* -- Lazy flags ---------------------------------------------------------------------------------------- */
 
 Test(alu, every_flag_combination_round_trips)
 {
@@ -137,8 +134,7 @@ Test(alu, every_flag_combination_round_trips)
     }
 }
 
-/* -- Add and subtract
- * ------------------------------------------------------------------------------------------ */
+/* -- Add and subtract ---------------------------------------------------------------------------------- */
 
 Test(alu, add_subtract)
 {
@@ -186,8 +182,7 @@ Test(alu, logic)
     }
 }
 
-/* -- Shifts and rotates: one step at a time
- * --------------------------------------------------------------------- */
+/* -- Shifts and rotates: one step at a time ------------------------------------------------------------ */
 
 static uint64_t step_left(struct oracle *o, uint64_t v, unsigned in, unsigned bits)
 {
@@ -302,8 +297,7 @@ Test(alu, double_shifts)
     }
 }
 
-/* -- Multiply: shift and add; divide: multiplied back
- * ----------------------------------------------------------- */
+/* -- Multiply: shift and add; divide: multiplied back -------------------------------------------------- */
 
 static void multiply_bits(uint64_t a, uint64_t b, unsigned bits, uint64_t *high, uint64_t *low)
 {
@@ -409,8 +403,7 @@ Test(alu, divide_signed_limits)
     }
 }
 
-/* -- Bits
- * ------------------------------------------------------------------------------------------------------- */
+/* -- Bits ---------------------------------------------------------------------------------------------- */
 
 Test(alu, bit_tests)
 {

@@ -4,7 +4,7 @@
  */
 #include "compute.h"
 
-/* -- Bytecode: a register machine that runs a sieve ---------------------- */
+/* -- Bytecode: a register machine that runs a sieve ---------------------------------------------------- */
 
 enum opcode { OP_SET, OP_ADD, OP_ADDI, OP_LOAD, OP_STORE, OP_JLT, OP_JNZ, OP_JMP, OP_XOR, OP_END };
 struct instruction {
@@ -82,7 +82,7 @@ uint64_t bytecode_unit(void)
     return sum;
 }
 
-/* -- Branches that no predictor knows ------------------------------------ */
+/* -- Branches that no predictor knows ------------------------------------------------------------------ */
 
 enum { BRANCH_SIZE = 1 << 18, BRANCH_ROUNDS = 10 };
 static uint8_t *branch_data;
@@ -118,7 +118,7 @@ uint64_t branches_unit(void)
     return mix(mix(a, b), c);
 }
 
-/* -- Call and return ----------------------------------------------------- */
+/* -- Call and return ----------------------------------------------------------------------------------- */
 
 static __attribute__((noinline)) uint64_t fib(uint64_t n)
 {
@@ -131,7 +131,7 @@ uint64_t calls_unit(void)
     return fib(n);
 }
 
-/* -- Indirect calls: 16 targets in a sequence of 1,024 ------------------- */
+/* -- Indirect calls: 16 targets in a sequence of 1,024 ------------------------------------------------- */
 
 #define TARGET(n, expression)                                                                                \
     static uint64_t target_##n(uint64_t x)                                                                   \

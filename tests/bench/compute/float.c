@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-/* -- SSE2: five bodies under gravity ------------------------------------- */
+/* -- SSE2: five bodies under gravity ------------------------------------------------------------------- */
 
 enum { BODY_COUNT = 5, BODY_STEPS = 60000 };
 struct body {
@@ -64,7 +64,7 @@ uint64_t sse2_unit(void)
     return sum;
 }
 
-/* -- x87: the Mandelbrot set and square roots by Newton's method --------- */
+/* -- x87: the Mandelbrot set and square roots by Newton's method --------------------------------------- */
 
 enum { MANDELBROT_SIZE = 96, MANDELBROT_LIMIT = 500, NEWTON_COUNT = 100000 };
 

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-/* -- Sort: quicksort with insertion for short runs ----------------------- */
+/* -- Sort: quicksort with insertion for short runs ----------------------------------------------------- */
 
 enum { SORT_COUNT = 150000 };
 static uint32_t *sort_input, *sort_array;
@@ -62,7 +62,7 @@ uint64_t sort_unit(void)
     return sum;
 }
 
-/* -- Hash: open addressing, FNV-1a over the key's bytes ------------------ */
+/* -- Hash: open addressing, FNV-1a over the key's bytes ------------------------------------------------ */
 
 enum { HASH_SLOTS = 1 << 15, HASH_KEYS = 20000, HASH_LOOKUPS = 600000 };
 static struct slot {
@@ -99,7 +99,7 @@ uint64_t hash_unit(void)
     return sum;
 }
 
-/* -- CRC-32: one table, a byte a step ------------------------------------ */
+/* -- CRC-32: one table, a byte a step ------------------------------------------------------------------ */
 
 enum { CRC_SIZE = 1 << 16, CRC_ROUNDS = 70 };
 static uint32_t crc_table[256];
@@ -128,7 +128,7 @@ uint64_t crc_unit(void)
     return ~crc;
 }
 
-/* -- LZ: hash chains of 32 KB, longest match of up to 16 candidates ------ */
+/* -- LZ: hash chains of 32 KB, longest match of up to 16 candidates ------------------------------------ */
 
 enum {
     LZ_SIZE = 1 << 18,
@@ -216,7 +216,7 @@ uint64_t lz_unit(void)
     return sum;
 }
 
-/* -- SHA-256 (FIPS 180-4), without its padding --------------------------- */
+/* -- SHA-256 (FIPS 180-4), without its padding --------------------------------------------------------- */
 
 enum { SHA_SIZE = 1 << 16, SHA_ROUNDS = 32 };
 static uint8_t *sha_data;

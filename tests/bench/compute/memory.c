@@ -4,7 +4,7 @@
  */
 #include "compute.h"
 
-/* -- Load and store in 64 KB --------------------------------------------- */
+/* -- Load and store in 64 KB --------------------------------------------------------------------------- */
 
 enum { LOADSTORE_COUNT = 65536 / 4, LOADSTORE_STEPS = 10000000 };
 static uint32_t *loadstore_array;
@@ -27,7 +27,7 @@ uint64_t loadstore_unit(void)
     return sum;
 }
 
-/* -- Pointer chase: one cycle through all lines, in random order --------- */
+/* -- Pointer chase: one cycle through all lines, in random order --------------------------------------- */
 
 struct node {
     struct node *next;
@@ -84,7 +84,7 @@ uint64_t chase64m_unit(void)
     return chase(100000);
 }
 
-/* -- Random access in 16 MB ---------------------------------------------- */
+/* -- Random access in 16 MB ---------------------------------------------------------------------------- */
 
 enum { RANDOM_COUNT = (16 << 20) / 8, RANDOM_STEPS = 700000 };
 static uint64_t *random_array;
@@ -106,7 +106,7 @@ uint64_t random16m_unit(void)
     return sum;
 }
 
-/* -- String instructions of 4 KB ----------------------------------------- */
+/* -- String instructions of 4 KB ----------------------------------------------------------------------- */
 
 enum { STRING_ROUNDS = 200000, STRING_SIZE = 4096 };
 static uint8_t *string_from, *string_to;

@@ -10,7 +10,7 @@
 
 enum { SYSCALL_COUNT = 50000, PIPE_COUNT = 2000, FORK_COUNT = 20, MMAP_COUNT = 40, MMAP_SIZE = 1 << 20 };
 
-/* -- System calls: getppid ----------------------------------------------- */
+/* -- System calls: getppid ----------------------------------------------------------------------------- */
 
 uint64_t syscall_unit(void)
 {
@@ -20,7 +20,7 @@ uint64_t syscall_unit(void)
     return SYSCALL_COUNT - failed;
 }
 
-/* -- Pipes: a byte to another process and back --------------------------- */
+/* -- Pipes: a byte to another process and back --------------------------------------------------------- */
 
 static int pipe_there[2], pipe_back[2];
 
@@ -59,7 +59,7 @@ uint64_t pipe_unit(void)
     return sum;
 }
 
-/* -- fork, exec, wait ---------------------------------------------------- */
+/* -- fork, exec, wait ---------------------------------------------------------------------------------- */
 
 uint64_t forkexec_unit(void)
 {
@@ -80,7 +80,7 @@ uint64_t forkexec_unit(void)
     return good;
 }
 
-/* -- mmap, touch, munmap: 256 page faults each --------------------------- */
+/* -- mmap, touch, munmap: 256 page faults each --------------------------------------------------------- */
 
 uint64_t mmap_unit(void)
 {

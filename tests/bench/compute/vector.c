@@ -6,7 +6,7 @@
 #include <emmintrin.h>
 #include <string.h>
 
-/* -- What the compiler vectorises (this file: -O3, baseline x86-64) ------ */
+/* -- What the compiler vectorises (this file: -O3, baseline x86-64) ------------------------------------ */
 
 enum { AUTO_COUNT = 2048, AUTO_ROUNDS = 24000 };
 static float *auto_a, *auto_b;
@@ -43,7 +43,7 @@ uint64_t autovec_unit(void)
     return sum;
 }
 
-/* -- Integer SIMD: differences, comparisons, products, shuffles ---------- */
+/* -- Integer SIMD: differences, comparisons, products, shuffles ---------------------------------------- */
 
 enum { SIMD_COUNT = 1024, SIMD_ROUNDS = 8000 };
 static __m128i *simd_a, *simd_b;

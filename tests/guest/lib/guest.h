@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* -- Processor constants, in the SDM's spelling ------------------------------------------------- */
+/* -- Processor constants, in the SDM's spelling -------------------------------------------------------- */
 enum {
     EXC_DE = 0,
     EXC_DB = 1,
@@ -109,7 +109,7 @@ enum {
 #define IA32_KERNEL_GS_BASE  0xc0000102
 #define IA32_TSC_AUX         0xc0000103
 
-/* -- The GDT that start.S builds ---------------------------------------------------------------- */
+/* -- The GDT that start.S builds ----------------------------------------------------------------------- */
 enum {
     SEL_CODE64 = 0x08,
     SEL_DATA = 0x10,
@@ -160,7 +160,7 @@ void gdt_set(unsigned selector, uint64_t value);
 void idt_set(unsigned vector, uint64_t offset, unsigned selector, unsigned type, unsigned ist);
 void idt_reset(unsigned vector); /* the library's own gate back */
 
-/* -- Report ------------------------------------------------------------------------------------ */
+/* -- Report -------------------------------------------------------------------------------------------- */
 void print_char(char c);
 void print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void print_list(const char *format, va_list list);
@@ -177,7 +177,7 @@ extern const char *command_line;
 extern unsigned report_failed, report_passed;
 void guest_main(void);
 
-/* -- Exceptions -------------------------------------------------------------------------------- */
+/* -- Exceptions ---------------------------------------------------------------------------------------- */
 struct trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
     uint64_t vector, error, rip, cs, rflags, rsp, ss;
@@ -220,7 +220,7 @@ bool check_none(const char *name, const char *rule, struct trap got);
 bool check_equal(const char *name, const char *rule, uint64_t got, uint64_t want);
 const char *trap_name(unsigned vector);
 
-/* -- Excursions: run code at any CS:RIP, SS:RSP, RFLAGS until INT 80H --------------------------- */
+/* -- Excursions: run code at any CS:RIP, SS:RSP, RFLAGS until INT 80H ---------------------------------- */
 struct excursion {
     uint64_t rax, rbx, rcx, rdx, rsi, rdi, rbp, r8;
     uint64_t rip, cs, rflags, rsp, ss; /* order of IRETQ's frame */
@@ -258,7 +258,7 @@ void real_run(const void *code, size_t size, struct real *r);
     asm(".pushsection .data\n.balign 16\n.code16\n" #name ":\n" text "\nlret\n" #name                        \
         "_end:\n.code64\n.popsection")
 
-/* -- Paging ------------------------------------------------------------------------------------ */
+/* -- Paging -------------------------------------------------------------------------------------------- */
 #define PTE_P       (1ul << 0)
 #define PTE_W       (1ul << 1)
 #define PTE_U       (1ul << 2)
@@ -286,7 +286,7 @@ uint64_t *page_entry(uint64_t *pml4, uint64_t address, int level);
 void page_map(uint64_t *pml4, uint64_t address, uint64_t entry, int level);
 unsigned physical_bits(void);
 
-/* -- Processors -------------------------------------------------------------------------------- */
+/* -- Processors ---------------------------------------------------------------------------------------- */
 #define LAPIC_BASE 0xfee00000ul
 static inline uint32_t lapic_read(unsigned offset)
 {
@@ -325,7 +325,7 @@ void lapic_icr(unsigned destination, uint32_t low);
 bool cpu_start(unsigned id, void (*function)(unsigned id));
 bool wait_for(volatile uint32_t *value, uint32_t want); /* bounded by time stamps */
 
-/* -- Instructions ------------------------------------------------------------------------------ */
+/* -- Instructions -------------------------------------------------------------------------------------- */
 static inline void outb(uint16_t port, uint8_t v)
 {
     asm volatile("outb %0, %1" ::"a"(v), "Nd"(port));

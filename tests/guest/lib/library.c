@@ -10,7 +10,7 @@ extern char user_data_end[], user_end[];
 void trap_start(void);
 void library_start(void);
 
-/* -- Memory ------------------------------------------------------------------------------------ */
+/* -- Memory -------------------------------------------------------------------------------------------- */
 void *memset(void *to, int value, size_t size)
 {
     void *d = to;
@@ -42,7 +42,7 @@ size_t strlen(const char *s)
     return n;
 }
 
-/* -- Text -------------------------------------------------------------------------------------- */
+/* -- Text ---------------------------------------------------------------------------------------------- */
 struct sink {
     char *buffer; /* NULL: the serial port */
     size_t size, used;
@@ -173,7 +173,7 @@ int format_text(char *buffer, size_t size, const char *format, ...)
     return (int)s.used;
 }
 
-/* -- Report ------------------------------------------------------------------------------------ */
+/* -- Report -------------------------------------------------------------------------------------------- */
 bool report(const char *name, const char *rule, bool ok, const char *format, ...)
 {
     print("%s %s -- %s", ok ? "PASS" : "FAIL", name, rule);
@@ -242,7 +242,7 @@ bool check_equal(const char *name, const char *rule, uint64_t got, uint64_t want
     return report(name, rule, got == want, "got %lx, want %lx", got, want);
 }
 
-/* -- Descriptors ------------------------------------------------------------------------------- */
+/* -- Descriptors --------------------------------------------------------------------------------------- */
 struct tss64 tss;
 struct gate idt[256] __attribute__((aligned(16)));
 static uint8_t trap_stacks[4][16384] __attribute__((aligned(16)));
@@ -319,7 +319,7 @@ void library_start(void)
     }
 }
 
-/* -- Pages: taken from 8 MB upwards ------------------------------------------------------------ */
+/* -- Pages: taken from 8 MB upwards -------------------------------------------------------------------- */
 static uint64_t page_next = 0x800000;
 
 void *page_alloc_aligned(size_t size)

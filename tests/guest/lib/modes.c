@@ -49,7 +49,7 @@ void real_run(const void *code, size_t size, struct real *r)
     r->ip = ((uint16_t *)registers)[13];
 }
 
-/* -- Processors -------------------------------------------------------------------------------- */
+/* -- Processors ---------------------------------------------------------------------------------------- */
 static void (*volatile ap_function)(unsigned id);
 static volatile uint32_t ap_alive;
 

@@ -102,7 +102,7 @@ bool check_none(const char *name, const char *rule, struct trap got)
     return check_trap(name, rule, got, VECTOR_NONE, 0);
 }
 
-/* -- Excursions -------------------------------------------------------------------------------- */
+/* -- Excursions ---------------------------------------------------------------------------------------- */
 void excursion_run(struct excursion *e)
 {
     excursion_now = e;

@@ -301,8 +301,7 @@ void vmx_skip(const struct vmx_exit *e)
     vmcs_set(VMCS_GUEST_RIP, e->rip + e->length);
 }
 
-/* -- EPT
- * ------------------------------------------------------------------------------------------------------- */
+/* -- EPT ----------------------------------------------------------------------------------------------- */
 uint64_t ept_identity(unsigned gigabytes)
 {
     uint64_t *pml4 = page_alloc(), *pdpt = page_alloc();

@@ -13,8 +13,7 @@
 #define HIDDEN_PAGE 0x50000000ul /* guest-physical: not in the EPT until the guest touches it */
 #define TIMER_TICKS 20000
 
-/* -- The guest (L2)
- * ------------------------------------------------------------------------------------------------ */
+/* -- The guest (L2) ------------------------------------------------------------------------------------ */
 extern char guest_program[], guest_after_loop[];
 asm(".pushsection .user,\"awx\",@progbits\n"
     "guest_program:\n"
@@ -54,8 +53,7 @@ asm(".pushsection .user,\"awx\",@progbits\n"
     "  vmcall\n" /* hypercall 0: goodbye */
     ".popsection");
 
-/* -- The table
- * ------------------------------------------------------------------------------------------------------ */
+/* -- The table ----------------------------------------------------------------------------------------- */
 enum { COLUMNS = 5 };
 static const struct {
     const char *title;
@@ -116,8 +114,7 @@ static char says[400], does[400];
 #define SAYS(...) format_text(says, sizeof says, __VA_ARGS__)
 #define DOES(...) format_text(does, sizeof does, __VA_ARGS__)
 
-/* -- The hypervisor's view of its guest
- * ------------------------------------------------------------------------------ */
+/* -- The hypervisor's view of its guest ---------------------------------------------------------------- */
 static uint64_t guest_cr4, guest_sysenter_cs, eptp;
 static bool finished;
 
@@ -138,8 +135,7 @@ static const char *register_name(unsigned number)
     return names[number & 15];
 }
 
-/* -- Exits: one function for each reason
- * -------------------------------------------------------------------------------- */
+/* -- Exits: one function for each reason --------------------------------------------------------------- */
 static void exit_cpuid(const struct vmx_exit *e)
 {
     uint32_t leaf = (uint32_t)vmx_guest.rax;
@@ -348,9 +344,7 @@ static const struct {
     {EXIT_REASON_PREEMPTION_TIMER, exit_preemption_timer},
 };
 
-/* -- Setting up
- * ------------------------------------------------------------------------------------------------------------
- */
+/* -- Setting up ---------------------------------------------------------------------------------------- */
 static bool guest_setup(void)
 {
     uint8_t *msr_bitmap, *io_a = page_alloc(), *io_b = page_alloc();
