@@ -38,7 +38,7 @@ static void demo_output(void *owner, const uint8_t *bytes, size_t n)
 /* A file that exists only while it is open; its name goes to path. */
 static int image_file(char *path, size_t size, struct error *e)
 {
-    size_t left = (size_t)(demo_image_end - demo_image);
+    size_t left = (size_t)((uintptr_t)demo_image_end - (uintptr_t)demo_image);
     int fd = memfd_create("droste-demo", MFD_CLOEXEC);
     for (const uint8_t *p = demo_image; fd >= 0 && left;) {
         ssize_t done = write(fd, p, left);

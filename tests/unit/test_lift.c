@@ -119,8 +119,9 @@ static const struct golden plain[] = {
     {LONG, "48 0f c7 0b", LIFT_OK,
      "lea.8 t0, ds:a64[rbx]; helper.8 cmpxchg16b d=zero a=t0 b=zero c=zero am=0x38 imm=0 aux2=0"},
     {LONG, "f0 0f c7 0b", LIFT_OK,
-     "loadw.8 t0, ds:a64[rbx] lock; helper.8 cmpxchg8b d=t1 a=t0 b=zero c=zero am=0 imm=0 aux2=0; "
-     "store.8 t1, ds:a64[rbx] lock"},
+     "lea.8 t6, ds:a64[rbx]; loadw.8 t0, ds:a64[t6] lock; helper.8 cmpxchg8b d=t1 a=t0 b=zero c=zero am=0 "
+     "imm=0 aux2=0; "
+     "store.8 t1, ds:a64[t6] lock"},
     {LONG, "0f a3 0b", LIFT_OK,
      "movsx32.8 t5, rcx; sari_nf.8 t5, t5, 0x5; lea.8 t6, ds:a64[rbx]; load.4 t0, ds:a64[t6 + t5*4]; "
      "bt.4 t0, rcx"},
@@ -258,8 +259,9 @@ static const struct golden plain[] = {
     {LONG, "f0 48 0f c7 c8", LIFT_END, "raise 0x6"},
     {LONG, "f0 87 c0", LIFT_END, "raise 0x6"},
     {LONG, "0f c7 08", LIFT_OK,
-     "loadw.8 t0, ds:a64[rax]; helper.8 cmpxchg8b d=t1 a=t0 b=zero c=zero am=0 imm=0 aux2=0; "
-     "store.8 t1, ds:a64[rax]"},
+     "lea.8 t6, ds:a64[rax]; loadw.8 t0, ds:a64[t6]; helper.8 cmpxchg8b d=t1 a=t0 b=zero c=zero am=0 imm=0 "
+     "aux2=0; "
+     "store.8 t1, ds:a64[t6]"},
     {LONG, "c6 f8 00", LIFT_END, "raise 0x6"},
     {LONG, "0f 0d c0", LIFT_OK, ""},
     {LONG, "0f 0d 0b", LIFT_OK, ""},
