@@ -134,6 +134,8 @@ static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
 {
     struct mmu_fault f;
     gpa_t gpa;
+    /* No block runs, so nobody else brings the time up to date before a VM exit that is made here. */
+    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
     if (!mmu_translate(&cpu->mmu, linear, MMU_EXEC, 0, &gpa, &f))
         cpu_raise_mmu(cpu, &f, SEG_CS);
     uint64_t value;
@@ -158,6 +160,7 @@ static const uint8_t *fetch_bytes(struct cpu *cpu, gpa_t gpa, unsigned n, uint8_
     if (p)
         return p;
     n = MIN(n, 15u);
+    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget; /* a device can tell the time */
     for (unsigned i = 0; i < n; i++)
         buf[i] = (uint8_t)bus_read_mmio(cpu->bus, gpa + i, 1);
     return buf;
