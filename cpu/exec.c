@@ -36,6 +36,12 @@ void cpu_sync(struct cpu *cpu)
     cpu->clock->now = cpu->slice_end - (uint64_t)(cpu->budget + b->insn_count - (int)i);
 }
 
+/* Between blocks: there cpu_sync() does nothing, and time is what the budget says. */
+static void sync_outside(struct cpu *cpu)
+{
+    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+}
+
 unsigned cpu_insn_length(const struct cpu *cpu)
 {
     return cpu->block ? cpu->block->insns[cpu->uop->insn].length : 0;
@@ -135,7 +141,7 @@ static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
     struct mmu_fault f;
     gpa_t gpa;
     /* No block runs, so nobody else brings the time up to date before a VM exit that is made here. */
-    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+    sync_outside(cpu);
     if (!mmu_translate(&cpu->mmu, linear, MMU_EXEC, 0, &gpa, &f))
         cpu_raise_mmu(cpu, &f, SEG_CS);
     uint64_t value;
@@ -160,7 +166,7 @@ static const uint8_t *fetch_bytes(struct cpu *cpu, gpa_t gpa, unsigned n, uint8_
     if (p)
         return p;
     n = MIN(n, 15u);
-    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget; /* a device can tell the time */
+    sync_outside(cpu); /* a device can tell the time */
     for (unsigned i = 0; i < n; i++)
         buf[i] = (uint8_t)bus_read_mmio(cpu->bus, gpa + i, 1);
     return buf;
@@ -334,7 +340,7 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
     cpu_events_changed(cpu);
 
     if (_setjmp(cpu->jump) == JUMP_EVENT) {
-        cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+        sync_outside(cpu);
         event_deliver(cpu);
     }
     while (cpu->budget > 0) {
@@ -346,7 +352,7 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
                 break;
             }
             cpu->attention &= ~(uint32_t)ATTN_LEAVE;
-            cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+            sync_outside(cpu);
             if (!event_poll(cpu))
                 break;
             if (cpu->attention & (ATTN_SINGLE | ATTN_SHADOW)) {
@@ -364,14 +370,14 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
             }
         }
         if (unlikely(trace_on(cpu->trace, TRACE_block))) {
-            cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+            sync_outside(cpu);
             trace_block(cpu->trace, cpu->rip, b->key, cpu->r[REG_RSP], cpu->r[REG_RAX]);
             cpu->attention |= ATTN_LEAVE; /* so that no block follows without coming back here */
         }
         cpu->budget -= b->insn_count;
         interp_run(cpu, b);
     }
-    cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+    sync_outside(cpu);
     uint64_t used = cpu->clock->now - start;
     cpu->insns += used;
     if (cpu->vmx_non_root)

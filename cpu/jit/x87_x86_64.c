@@ -44,6 +44,9 @@ x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_fo
     if (form == X87_BINARY_ST1)
         insn[0] = 0xdc;
 
+    /* Flags that C code of ours may have left would be taken as pending once the guest's control word unmasks
+     * them. */
+    PUT(clear);
     PUT(control);
     if (form == X87_BINARY || form == X87_BINARY_ST1 || form == X87_COMPARE || form == X87_COMPARE_FLAGS ||
         form == X87_POP2)

@@ -37,10 +37,11 @@ show_end() {
     tail -n 15 "$OUT/out" "$OUT/err"
 }
 
-# image NAME: assembles NAME.S of this folder into $OUT/NAME.elf
+# image NAME [DEFINE]: assembles NAME.S of this folder into $OUT/NAME.elf, or $OUT/NAME-DEFINE.elf
 image() {
-    gcc -m32 -ffreestanding -c -o "$OUT/$1.o" "$here/$1.S"
-    ld -m elf_i386 -n -Ttext=0x100000 -z noexecstack -o "$OUT/$1.elf" "$OUT/$1.o"
+    local name=$1${2:+-$2}
+    gcc -m32 -ffreestanding ${2:+-D "$2"} -c -o "$OUT/$name.o" "$here/$1.S"
+    ld -m elf_i386 -n -Ttext=0x100000 -z noexecstack -o "$OUT/$name.elf" "$OUT/$name.o"
 }
 
 exit_device=(-device isa-debug-exit,iobase=0xf4,iosize=0x4)

@@ -1,9 +1,10 @@
 #!/bin/bash
-# ends.sh -- guests that go wrong: triple fault with and without -no-reboot, a jump into MMIO or nowhere, a dead halt.
+# ends.sh -- guests that go wrong: triple fault with and without -no-reboot, a jump into MMIO or nowhere, a dead
+# halt; and guests that never end: a signal does it.
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 
-for name in triple-fault mmio-jump hole-jump quiet; do
+for name in triple-fault mmio-jump hole-jump quiet timed-halt; do
     image "$name"
 done
 options=(-m 64M -nographic "${exit_device[@]}")
@@ -23,7 +24,50 @@ for name in mmio-jump hole-jump; do
     check "$name: a message: $(cat "$OUT/err")" grep -q "^droste: " "$OUT/err"
 done
 
-run_droste 20 -kernel "$OUT/quiet.elf" "${options[@]}" -no-reboot
-check "dead halt: status $status" [ "$status" = 2 ]
-check "dead halt: says so: $(cat "$OUT/err")" grep -q "nothing left that could wake it" "$OUT/err"
+for name in quiet timed-halt; do
+    run_droste 20 -kernel "$OUT/$name.elf" "${options[@]}" -no-reboot
+    check "$name: status $status" [ "$status" = 2 ]
+    check "$name: says so: $(cat "$OUT/err")" grep -q "nothing left that could wake it" "$OUT/err"
+done
+
+# Whatever the guest does, a signal ends the program; one that does not is killed in the end, which the status shows.
+# ended_by SIGNAL NAME OPTION...
+ended_by() {
+    local signal=$1 name=$2 pid
+    shift 2
+    "$DROSTE" -kernel "$OUT/endless-$name.elf" "${options[@]}" "$@" <&3 >"$OUT/flood" 2>"$OUT/err" &
+    pid=$!
+    sleep 0.5
+    kill -s "$signal" "$pid" 2>/dev/null
+    (sleep 30 && kill -s KILL "$pid") 2>/dev/null &
+    wait "$pid"
+    status=$?
+    kill $! 2>/dev/null
+    check "$name $*: SIG$signal: status $status" [ "$status" = 130 -o "$status" = 143 ]
+    rm -f "$OUT/flood"
+}
+rm -f "$OUT/input" "$OUT/pipe"
+mkfifo "$OUT/input" "$OUT/pipe"
+exec 3<>"$OUT/input" # input that stays open
+for name in SPIN REP FAULTS OUTPUT DEVICE_CODE RESETS; do
+    image endless "$name"
+    ended_by TERM "$name"
+    ended_by INT "$name" -smp 2
+done
+ended_by TERM SPIN -serial none
+ended_by TERM FAULTS -serial none
+
+# Nobody reads the output any more.
+exec 4<>"$OUT/pipe"
+"$DROSTE" -kernel "$OUT/endless-OUTPUT.elf" "${options[@]}" </dev/null >"$OUT/pipe" 2>"$OUT/err" &
+pid=$!
+sleep 1
+kill -s TERM "$pid"
+(sleep 30 && kill -s KILL "$pid") 2>/dev/null &
+wait "$pid"
+status=$?
+kill $! 2>/dev/null
+check "stalled output: SIGTERM ends it, status $status" [ "$status" = 130 -o "$status" = 143 ]
+exec 3<&- 4>&-
+rm -f "$OUT/input" "$OUT/pipe"
 finish
