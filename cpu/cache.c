@@ -6,6 +6,7 @@
  *         instruction and leaves (interp.c looks at block->valid after each slow access).
  */
 #include "cpu/cache.h"
+#include "cpu/jit/jit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,8 @@ void code_cache_drop(struct code_cache *c, struct block *b)
         return;
     b->valid = false;
     b->link[0] = b->link[1] = NULL;
+    if (b->code)
+        jit_drop(c->jit, b);
     for (struct block **p = &c->hash[hash_of(b->gpa, b->key)]; *p; p = &(*p)->hash_next)
         if (*p == b) {
             *p = b->hash_next;
@@ -168,6 +171,8 @@ void code_cache_clear(struct code_cache *c)
 {
     drop_all(c);
     free_dead(c);
+    if (c->jit)
+        jit_flush(c->jit);
     c->stats.cleared++;
 }
 
@@ -179,6 +184,7 @@ void code_cache_free(struct code_cache *c)
         code_cache_clear(c);
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         free(c->jumps[i]);
+    jit_free(c->jit);
     free(c->pages);
     free(c->ir);
     free(c);
@@ -186,7 +192,7 @@ void code_cache_free(struct code_cache *c)
 
 void code_cache_collect(struct code_cache *c)
 {
-    if (unlikely(c->bytes > c->limit))
+    if (unlikely(c->bytes > c->limit || (c->jit && jit_full(c->jit))))
         code_cache_clear(c);
     else if (c->dead && c->stats.dropped % 4096 == 0)
         free_dead(c);

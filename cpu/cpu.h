@@ -150,6 +150,7 @@ struct event {
     uint32_t error_code;
     uint64_t qualification; /* #PF: linear address for CR2; #DB: bits for DR6 */
     uint8_t insn_length;    /* software events: RIP of the next instruction = RIP + this */
+    bool injected;          /* by VM entry: CR2, DR6, DR7 and IA32_DEBUGCTL stay as they are */
     bool trap; /* #DB that is a trap or an instruction breakpoint: RF is not set in the pushed RFLAGS */
 };
 
@@ -197,6 +198,24 @@ struct x87 {
     uint64_t fip, fdp;
 };
 
+/* -- Branch records ------------------------------------------------------------------------------------ */
+
+#define LBR_DEPTH                                                                                            \
+    32 /* SDM 3B, "Last Branch, Interrupt, and Exception Recording for Processors based on Skylake           \
+          Microarchitecture": the same in Ice Lake */
+
+struct branch_records {
+    uint64_t from[LBR_DEPTH], to[LBR_DEPTH], info[LBR_DEPTH];
+    uint64_t select;           /* MSR_LBR_SELECT */
+    uint64_t ler_from, ler_to; /* the last branch before the last interrupt or exception */
+    uint64_t last_tick;        /* of the newest record */
+    uint32_t top;              /* MSR_LASTBRANCH_TOS: index of the newest record, below LBR_DEPTH */
+    uint32_t reserved;
+};
+
+/* A RIP that no instruction has: see rep_rip. */
+#define REP_NONE (1ull << 63)
+
 struct lapic;
 struct vmx;
 struct code_cache;
@@ -204,6 +223,8 @@ struct block;
 struct cpu_model;
 struct trace;
 struct stub_cache;
+struct jit_jump;
+struct jit_edge;
 
 struct msr_state {
     uint64_t apic_base, tsc_adjust, tsc_deadline, misc_enable, feature_control, spec_ctrl, pat;
@@ -212,7 +233,8 @@ struct msr_state {
     uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[10], mtrr_mask[10];
     uint64_t debugctl, perf_global_ctrl, xss, ucode_rev, misc_features, bios_sign;
     uint64_t mcg_status, mcg_ctl, mc_ctl[4], mc_status[4], mc_addr[4], mc_misc[4];
-    uint64_t spare[8]; /* so that a new MSR does not change the layout of a saved state */
+    uint64_t smi_count;
+    uint64_t spare[7]; /* so that a new MSR does not change the layout of a saved state */
 };
 
 struct cpu {
@@ -232,7 +254,18 @@ struct cpu {
     uint64_t next_rip; /* in helpers after cpu_sync(): RIP of the next instruction; H_END helpers that jump
                           write it */
 
-    _Alignas(16) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */
+    /* Translated code's own (cpu/jit/): cc_op is 0, and vec_live false, whenever C code looks. */
+    uint32_t cc_op;   /* not 0: the arithmetic flags are to be made from cc_a, cc_b and cc_cf */
+    uint8_t cc_cf;    /* CF from before INC and DEC; CF and OF of a multiplication */
+    uint8_t vec_live; /* v[] and MXCSR are in the host's registers */
+    uint16_t jit_reserved;
+    uint64_t cc_a, cc_b;
+    uint64_t jit_tag;           /* of the present mode and context in the jump cache */
+    struct jit_jump *jit_jumps; /* jump cache of this processor */
+    struct jit_edge *jit_edge;  /* exit that was taken */
+    uint64_t jit_scratch;
+
+    _Alignas(32) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */
     uint32_t mxcsr;
     struct x87 x87;
 
@@ -245,14 +278,17 @@ struct cpu {
     uint8_t cpl;
     uint8_t activity;               /* enum activity */
     bool shadow_sti, shadow_mov_ss; /* blocking of events until after the next instruction */
-    bool rf_loaded;    /* the running instruction loaded RFLAGS.RF (IRET): it holds for the next one */
-    bool tf_masked;    /* the running instruction cleared TF (SYSCALL): no single-step trap follows */
-    uint64_t poll_rip; /* RIP at the last event_poll(): a repeated instruction keeps RF */
+    bool rf_loaded;       /* the running instruction loaded RFLAGS.RF (IRET): it holds for the next one */
+    bool tf_masked;       /* the running instruction cleared TF (SYSCALL): no single-step trap follows */
+    uint8_t branch_class; /* of the running instruction, enum branch_class: branch.c */
+    uint64_t rep_rip;     /* RIP of a repeated instruction that is between two iterations, else REP_NONE */
     bool nmi_blocked;
     bool nmi_pending, smi_pending, init_pending, sipi_pending;
     uint8_t sipi_vector;
     uint64_t pending_db; /* DR6 bits of debug exceptions that wait for the instruction boundary */
     struct msr_state msr;
+    struct branch_records branches;
+    gva_t branch_from, branch_next; /* where it is, and where the one after it is */
 
     struct event event; /* raised, not yet delivered */
     struct event
@@ -347,6 +383,9 @@ static inline uint64_t cpu_tsc(const struct cpu *cpu) /* after cpu_sync(); witho
 /* Recomputes everything derived from CR0, CR4, EFER, CS, SS, CPL, RFLAGS.AC/TF/VM, DR7, EPT: block key, TLB
  * context, ATTN_SINGLE. Call after any of them changed; the block must end. */
 void cpu_mode_changed(struct cpu *cpu);
+/* The same, for a block key that cpu_mode_changed() has made of equal registers before. Its inputs, for who
+ * keeps one: CR0, CR4, EFER.LMA, XCR0, segments, CPL, RFLAGS.AC and VM. */
+void cpu_mode_restored(struct cpu *cpu, uint32_t key);
 static inline bool cpu_long_mode(const struct cpu *cpu)
 {
     return cpu->efer & EFER_LMA;
@@ -367,9 +406,15 @@ static inline unsigned cpu_iopl(const struct cpu *cpu)
 {
     return (cpu->rflags >> 12) & 3;
 }
-static inline bool cpu_canonical(uint64_t a)
+static inline bool cpu_canonical_bits(uint64_t a, unsigned bits)
 {
-    return (uint64_t)((int64_t)(a << 16) >> 16) == a;
+    return (uint64_t)((int64_t)(a << (64 - bits)) >> (64 - bits)) == a;
+}
+/* An address that is accessed or jumped to: by the paging mode. What a register may hold goes by what the
+ * processor has: cpu_canonical_register(). */
+static inline bool cpu_canonical(const struct cpu *cpu, uint64_t a)
+{
+    return cpu_canonical_bits(a, unlikely(cpu->cr4 & CR4_LA57) ? 57 : 48);
 }
 
 /* RFLAGS with the arithmetic flags made from cc_*; and the reverse (no checks; FLAG_1 forced). Call
@@ -410,6 +455,8 @@ void cpu_load_segment_real(struct cpu *cpu, enum seg_reg seg, uint16_t selector)
 /* Reads an 8-byte descriptor of the GDT or LDT; false when outside the limit. */
 bool cpu_read_descriptor(struct cpu *cpu, uint16_t selector, uint64_t *descriptor);
 void cpu_segment_from_descriptor(struct segment *s, uint16_t selector, uint64_t descriptor);
+/* RF in the image of RFLAGS that this event pushes. */
+bool event_rf(const struct cpu *cpu, const struct event *ev);
 /* Delivers cpu->event through the IDT (or a VM exit); nested faults raise again. */
 void event_deliver(struct cpu *cpu);
 /* Between instructions with cpu->attention != 0: takes the highest-priority event, SDM 3A "Prioritization of
@@ -423,6 +470,15 @@ void debug_check_data(struct cpu *cpu, gva_t linear, unsigned size, bool write);
 /* Instruction breakpoint at RIP (before it runs, RF clear): raises #DB. */
 void debug_check_insn(struct cpu *cpu);
 void debug_check_io(struct cpu *cpu, uint16_t port, unsigned size);
+/* Branches (cpu/branch.c), while instructions run one by one. Before an instruction: what it is, and where.
+ */
+void branch_before(struct cpu *cpu);
+/* After it: true when it has branched; recorded when IA32_DEBUGCTL.LBR is 1. */
+bool branch_after(struct cpu *cpu);
+/* An interrupt or exception has been delivered: `from` is the linear address that it returns to. */
+void branch_event(struct cpu *cpu, gva_t from);
+bool branch_get_msr(struct cpu *cpu, uint32_t index, uint64_t *value);
+bool branch_set_msr(struct cpu *cpu, uint32_t index, uint64_t value);
 
 /* -- CRs, MSRs, CPUID ---------------------------------------------------------------------------------- */
 
@@ -461,6 +517,12 @@ bool cpu_model_parse(struct cpu_model *m, const char *text, struct error *e);
 static inline bool cpu_has(const struct cpu *cpu, enum feature f)
 {
     return f == FEAT_ALWAYS || (f < FEAT_COUNT && cpu->model->has[f]);
+}
+/* Bases of segments and tables, MSRs, VMCS fields, operands of invalidations: the width of CR4.LA57 = 1 where
+ * the processor has it, whatever the bit is. */
+static inline bool cpu_canonical_register(const struct cpu *cpu, uint64_t a)
+{
+    return cpu_canonical_bits(a, cpu->model->has[FEAT_LA57] ? 57 : 48);
 }
 
 #endif

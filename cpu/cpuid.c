@@ -122,6 +122,9 @@ static void leaf_xsave(const struct cpu *cpu, uint32_t subleaf, uint32_t out[4])
     } else if (subleaf == 2 && (supported & 4)) {
         out[OUT_EAX] = 256;
         out[OUT_EBX] = 576;
+    } else if (subleaf == 9 && (supported & BIT(9))) {
+        out[OUT_EAX] = 8;
+        out[OUT_EBX] = xsave_size(BIT(9), false) - 8;
     }
 }
 
@@ -157,6 +160,8 @@ static void basic(struct cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out
         if (subleaf == 0)
             out[OUT_EAX] = 2;
         add_features(cpu, 7, subleaf, out);
+        if (subleaf == 0 && (cpu->cr4 & CR4_PKE))
+            out[OUT_ECX] |= 1u << 4; /* OSPKE */
         break;
     case 0xb:
     case 0x1f:
@@ -204,7 +209,7 @@ static void extended(struct cpu *cpu, uint32_t leaf, uint32_t out[4])
         add_features(cpu, leaf, 0, out);
         break;
     case 0x80000008:
-        out[OUT_EAX] = cpu->model->maxphyaddr | 48u << 8;
+        out[OUT_EAX] = cpu->model->maxphyaddr | (cpu_has(cpu, FEAT_LA57) ? 57u : 48u) << 8;
         add_features(cpu, leaf, 0, out);
         break;
     default:

@@ -1,5 +1,5 @@
 /*
- * cpu/cr.c -- control registers: MOV CR, LMSW, SMSW, CLTS, PDPTE loads, XCR0.
+ * cpu/cr.c -- control registers: MOV CR, LMSW, SMSW, CLTS, PDPTE loads, XCR0, PKRU.
  *
  * SDM 3A, "Control Registers", "Initializing IA-32e Mode", "PDPTE Registers", "Process-Context Identifiers
  * (PCIDs)"; SDM 2B, "MOV--Move to/from Control Registers". Order:  privilege (the lifter), VMX intercept,
@@ -77,8 +77,8 @@ void cpu_write_cr0(struct cpu *cpu, uint64_t value)
     if (cpu->vmx_on && !vmx_cr0_allowed(cpu, value))
         cpu_raise_gp0(cpu);
     if ((value & CR0_PG) && !(old & CR0_PG) && (efer & EFER_LME)) {
-        if (!(cpu->cr4 & CR4_PAE) || (cpu->seg[SEG_CS].ar & AR_L))
-            cpu_raise_gp0(cpu);
+        if (!(cpu->cr4 & CR4_PAE) || (cpu->seg[SEG_CS].ar & AR_L) || !(AR_TYPE(cpu->seg[SEG_TR].ar) & 8))
+            cpu_raise_gp0(cpu); /* a 16-bit TSS, too, keeps IA-32e mode away */
         efer |= EFER_LMA;
     }
     if (!(value & CR0_PG) && (old & CR0_PG)) {
@@ -238,7 +238,7 @@ void helper_clts(struct cpu *cpu, const struct uop *u)
 
 uint64_t cpu_xcr0_supported(const struct cpu *cpu)
 {
-    return cpu_has(cpu, FEAT_AVX) ? 7 : 3;
+    return 3 | (cpu_has(cpu, FEAT_AVX) ? 4 : 0) | (cpu_has(cpu, FEAT_PKU) ? BIT(9) : 0);
 }
 
 /* ECX 0: XCR0; 1: XCR0 and the components in use (XGETBV1) */
@@ -262,5 +262,32 @@ void helper_xsetbv(struct cpu *cpu, const struct uop *u)
     if ((uint32_t)cpu->r[REG_RCX] != 0 || !(v & 1) || (v & ~cpu_xcr0_supported(cpu)) || (v & 6) == 4)
         cpu_raise_gp0(cpu);
     cpu->xcr0 = v;
+    cpu_mode_changed(cpu);
+}
+
+/* -- PKRU ---------------------------------------------------------------------------------------------- */
+
+/* SDM 2B, "RDPKRU", "WRPKRU": ECX 0; WRPKRU also EDX 0. */
+static void check_pkru(struct cpu *cpu, uint64_t zero)
+{
+    if (!(cpu->cr4 & CR4_PKE))
+        cpu_raise_ud(cpu);
+    if ((uint32_t)zero)
+        cpu_raise_gp0(cpu);
+}
+
+void helper_rdpkru(struct cpu *cpu, const struct uop *u)
+{
+    (void)u;
+    check_pkru(cpu, cpu->r[REG_RCX]);
+    cpu->r[REG_RAX] = cpu->pkru;
+    cpu->r[REG_RDX] = 0;
+}
+
+void helper_wrpkru(struct cpu *cpu, const struct uop *u)
+{
+    (void)u;
+    check_pkru(cpu, cpu->r[REG_RCX] | cpu->r[REG_RDX]);
+    cpu->pkru = (uint32_t)cpu->r[REG_RAX];
     cpu_mode_changed(cpu);
 }

@@ -75,7 +75,7 @@ void debug_check_insn(struct cpu *cpu)
 {
     gva_t linear = cpu_64bit(cpu) ? cpu->rip : (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
     uint64_t bits = matches(cpu, 1 << BREAK_INSTRUCTION, linear, 1);
-    if (!bits || cpu->shadow_mov_ss)
+    if (!bits || cpu->shadow_mov_ss || cpu->rep_rip == cpu->rip)
         return;
     struct event ev = {
         .vector = EXC_DB, .type = EVENT_HARDWARE_EXCEPTION, .qualification = bits, .trap = true};

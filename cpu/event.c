@@ -59,7 +59,7 @@ bool cpu_runnable(struct cpu *cpu)
         return true;
     if (cpu->activity == ACTIVITY_SHUTDOWN)
         return false;
-    if (cpu->pending_db)
+    if (cpu->pending_db || cpu->smi_pending)
         return true;
     return lapic_pending(cpu) && interrupts_enabled(cpu);
 }
@@ -95,13 +95,16 @@ static void poll_init(struct cpu *cpu)
     cpu_reset(cpu, true);
 }
 
+/* The board's firmware has a handler that returns at once: what is left to see is MSR_SMI_COUNT. RSM goes
+ * back to where the processor was, to the HLT state as well (SDM 3C, "Auto HALT Restart"), and to VMX
+ * operation (SDM 3C, "Default Treatment of SMI Delivery"). */
 static void poll_smi(struct cpu *cpu)
 {
     if (!cpu->smi_pending)
         return;
     cpu->smi_pending = false;
     cpu->attention &= ~(uint32_t)ATTN_SMI;
-    log_unimplemented(cpu->log, "system-management interrupt");
+    cpu->msr.smi_count++;
 }
 
 static void poll_debug(struct cpu *cpu)
@@ -179,7 +182,6 @@ static void poll_virtual_interrupt(struct cpu *cpu)
 
 bool event_poll(struct cpu *cpu)
 {
-    cpu->poll_rip = cpu->rip;
     if (cpu->activity == ACTIVITY_WAIT_SIPI && !poll_sipi(cpu)) {
         cpu->attention |= ATTN_LEAVE;
         return false;
@@ -213,6 +215,9 @@ bool event_poll(struct cpu *cpu)
         cpu->attention |= ATTN_LEAVE;
         return false;
     }
+    v86_check_pending(cpu);
+    if (cpu->msr.debugctl && (cpu->attention & ATTN_SINGLE))
+        branch_before(cpu);
     return true;
 }
 
@@ -223,13 +228,14 @@ void event_after_instruction(struct cpu *cpu, bool tf, bool had_shadow)
         cpu->attention &= ~(uint32_t)ATTN_SHADOW;
         event_recheck(cpu);
     }
-    if (tf && !cpu->shadow_mov_ss && !cpu->tf_masked)
+    bool branched = cpu->msr.debugctl && branch_after(cpu);
+    if (tf && !cpu->shadow_mov_ss && !cpu->tf_masked && (branched || !(cpu->msr.debugctl & DEBUGCTL_BTF)))
         cpu->pending_db |= DR6_BS;
     cpu->tf_masked = false;
     if (cpu->pending_db)
         cpu->attention |= ATTN_DEBUG;
     /* RF lasts for one instruction; a repeated one that goes on is still the same. */
-    if ((cpu->rflags & FLAG_RF) && !cpu->rf_loaded && cpu->rip != cpu->poll_rip) {
+    if ((cpu->rflags & FLAG_RF) && !cpu->rf_loaded && cpu->rep_rip != cpu->rip) {
         cpu->rflags &= ~(uint64_t)FLAG_RF;
         cpu_mode_changed(cpu);
     }

@@ -16,11 +16,9 @@
 #include "base/trace.h"
 #include "cpu/flags.h"
 #include "cpu/ir/interp.h"
+#include "cpu/jit/jit.h"
 #include "cpu/lift/lift.h"
 #include "cpu/vmx/vmx.h"
-
-/* Blocks of one unoptimised instruction, for what happens at exact instruction boundaries. */
-#define KEY_SINGLE BIT(31)
 
 /* -- Where are we -------------------------------------------------------------------------------------- */
 
@@ -238,6 +236,8 @@ static struct block *translated(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32
     interp_prepare(c->ir->uops, c->ir->uop_count, key);
     struct block *b = code_cache_add(c, gpa, gpa2, key);
     require(b, "out of host memory for translated code");
+    if (unlikely(trace_on(cpu->trace, TRACE_in_asm) || trace_on(cpu->trace, TRACE_op)))
+        dump_block(cpu, b, cpu->rip);
     return b;
 }
 
@@ -324,6 +324,58 @@ static void run_single(struct cpu *cpu)
     event_after_instruction(cpu, tf, shadow);
 }
 
+/* -- With a back end ----------------------------------------------------------------------------------- */
+
+static void run_one(struct cpu *cpu)
+{
+    struct block *b = find_block(cpu, true);
+    cpu->budget -= b->insn_count;
+    interp_run(cpu, b);
+}
+
+/* False: the jump cache is out of date, nothing has run. */
+static bool run_code(struct cpu *cpu, void *code)
+{
+    switch (jit_run(cpu->code->jit, cpu, code)) {
+    case JIT_DEAD:
+        return false;
+    case JIT_BUDGET:
+        if (cpu->budget > 0)
+            run_one(cpu);
+        return true;
+    default:
+        return true;
+    }
+}
+
+/* Runs one block by the interpreter, or translated code until it leaves. `edge`: by which exit the last translated
+ * code left; its successor is at cpu->rip. */
+static void run_translated(struct cpu *cpu, struct jit_edge *edge)
+{
+    struct code_cache *c = cpu->code;
+    void *code = edge ? NULL : jit_lookup(c->jit, cpu);
+    if (code && run_code(cpu, code))
+        return;
+    uint64_t page = cpu->r[REG_PAGE], cleared = c->stats.cleared;
+    struct block *b = find_block(cpu, false);
+    if (!b->code && ++b->runs >= c->hot && !b->refused)
+        jit_translate(c->jit, cpu, b);
+    if (cpu->budget < b->insn_count) {
+        run_one(cpu);
+        return;
+    }
+    if (!b->code) {
+        cpu->budget -= b->insn_count;
+        interp_run(cpu, b);
+        return;
+    }
+    jit_remember(c->jit, cpu, b);
+    /* Only within one page of one context does a link need no further check. */
+    if (edge && c->stats.cleared == cleared && cpu->r[REG_PAGE] == page && !b->gpa2)
+        jit_link(c->jit, edge, b);
+    run_code(cpu, b->code);
+}
+
 uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
 {
     uint64_t start = cpu->clock->now;
@@ -333,13 +385,16 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
         require(c->jumps[cpu->id], "out of host memory for the jump cache");
     }
     cpu->block = NULL;
+    cpu->jit_edge = NULL;
     if (cpu->vmx_non_root)
         cpu->insns_non_root -= start;
     cpu->slice_end = start + ticks;
     cpu->budget = (int64_t)ticks;
     cpu_events_changed(cpu);
 
-    if (_setjmp(cpu->jump) == JUMP_EVENT) {
+    int jumped = _setjmp(cpu->jump);
+    cpu->jit_edge = NULL;
+    if (jumped == JUMP_EVENT) {
         sync_outside(cpu);
         event_deliver(cpu);
     }
@@ -359,6 +414,12 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
                 run_single(cpu);
                 continue;
             }
+        }
+        if (c->jit && !trace_on(cpu->trace, TRACE_block)) {
+            struct jit_edge *edge = cpu->attention ? NULL : jit_exit_edge(cpu);
+            cpu->jit_edge = NULL;
+            run_translated(cpu, edge);
+            continue;
         }
         struct block *b = remembered(cpu);
         if (!b) {

@@ -43,9 +43,15 @@ struct block {
     struct uop *uops;
     struct ir_insn *insns;
     struct block *hash_next, *page_next, *page2_next;
-    struct block *link[2]; /* direct successors in the same page: taken, not taken */
-    uint64_t runs;
+    struct block *link[2]; /* direct successors in the same page: taken, not taken; the interpreter's */
+    void *code;            /* host code, or NULL */
+    struct jit_block *jit; /* what the back end keeps of it */
+    uint32_t runs;         /* by the interpreter, while there is a back end */
+    bool refused;          /* by the back end */
 };
+
+/* Blocks of one unoptimised instruction, for what happens at exact instruction boundaries. */
+#define KEY_SINGLE BIT(31)
 
 struct code_cache;
 struct code_cache *code_cache_new(struct phys *phys, struct error *e);
@@ -56,5 +62,17 @@ void code_cache_clear(struct code_cache *c);
 /* Runs b (at most insn_limit instructions of it when not 0) from its first micro-op; returns at the block's
  * end with cpu->rip set. */
 void interp_run(struct cpu *cpu, struct block *b);
+/* Runs one micro-op of b; true: it ended the block, or jumped. For back ends, which do the rest themselves. */
+bool interp_step(struct cpu *cpu, struct block *b, const struct uop *u);
+/* After a slow micro-op u that wants to leave: completes its instruction (or the block when it is the last one) and
+ * stops with cpu->rip set. */
+void interp_finish(struct cpu *cpu, struct block *b, const struct uop *u, uint64_t generation);
+/* Goes on in the middle of b. */
+void interp_rest(struct cpu *cpu, struct block *b, const struct uop *u);
+bool interp_leave_wanted(const struct cpu *cpu, uint64_t generation);
+
+/* Developer's view, cpu/dump.c: what -d in_asm, op and out_asm show of a block that was just translated. */
+void dump_block(struct cpu *cpu, const struct block *b, uint64_t rip);
+void dump_host_code(struct cpu *cpu, const struct block *b, const uint8_t *code, size_t size);
 
 #endif

@@ -3,8 +3,7 @@
  *
  * SDM 2A, "CALL", "JMP", "IRET/IRETD/IRETQ", "RET"; SDM 3A, "Privilege Levels", "IA-32e Mode Call Gates".
  * Order:  selector and descriptor checks, stack accesses, target check; then registers.
- * Departures: task switches and the return to virtual-8086 mode are not there: they raise and are logged.
- * Not here: interrupts (interrupt.c), stacks (stack.c).
+ * Not here: interrupts (interrupt.c), stacks (stack.c), task switches (task.c), virtual-8086 mode (v86.c).
  */
 #include "cpu/system.h"
 
@@ -21,7 +20,7 @@ static bool code_is_64bit(const struct cpu *cpu, uint64_t d)
 
 void far_check_target(struct cpu *cpu, uint64_t d, uint64_t rip)
 {
-    if (code_is_64bit(cpu, d) ? !cpu_canonical(rip) : rip > descriptor_limit(d))
+    if (code_is_64bit(cpu, d) ? !cpu_canonical(cpu, rip) : rip > descriptor_limit(d))
         cpu_raise_gp0(cpu);
 }
 
@@ -37,17 +36,9 @@ static void finish(struct cpu *cpu, uint64_t rip)
     cpu_mode_changed(cpu);
 }
 
-/* -- Task switches: named, not done -------------------------------------------------------------------- */
+/* -- Task switches ------------------------------------------------------------------------------------- */
 
-static NORETURN void task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
-{
-    if (cpu->vmx_non_root)
-        vmx_task_switch(cpu, selector, source);
-    log_unimplemented(cpu->log, "task switch");
-    cpu_raise(cpu, EXC_TS, selector & 0xfffcu);
-}
-
-/* JMP or CALL to a TSS or task gate: the checks of SDM 3A, "Task Switching", then the switch. */
+/* JMP or CALL to a TSS or task gate: through a gate only the gate's privilege counts. */
 static NORETURN void far_task(struct cpu *cpu, uint16_t selector, uint64_t d, bool call)
 {
     uint32_t ar = descriptor_ar(d), error = selector & 0xfffcu;
@@ -55,19 +46,9 @@ static NORETURN void far_task(struct cpu *cpu, uint16_t selector, uint64_t d, bo
         cpu_raise(cpu, EXC_GP, error);
     if (!(ar & AR_P))
         cpu_raise(cpu, EXC_NP, error);
-    if (AR_TYPE(ar) == SYS_TASK_GATE) {
+    if (AR_TYPE(ar) == SYS_TASK_GATE)
         selector = (uint16_t)(d >> 16);
-        error = selector & 0xfffcu;
-        if ((selector & 4) || !cpu_read_descriptor(cpu, selector, &d))
-            cpu_raise(cpu, EXC_GP, error);
-        ar = descriptor_ar(d);
-        bool available = !(ar & AR_S) && (AR_TYPE(ar) & ~8u) == SYS_TSS16_AVAILABLE;
-        if (!available)
-            cpu_raise(cpu, EXC_GP, error);
-        if (!(ar & AR_P))
-            cpu_raise(cpu, EXC_NP, error);
-    }
-    task_switch(cpu, selector, call ? 0 : 2);
+    task_switch_by_instruction(cpu, selector, call ? TASK_CALL : TASK_JMP);
 }
 
 /* -- JMP and CALL -------------------------------------------------------------------------------------- */
@@ -400,23 +381,27 @@ void helper_iret(struct cpu *cpu, const struct uop *u)
 {
     unsigned size = 1u << u->size;
     iret_unblock_nmi(cpu);
-    if (!cpu_protected(cpu) || cpu_v86(cpu)) {
+    if (!cpu_protected(cpu)) {
         real_iret(cpu, size);
+        return;
+    }
+    if (cpu_v86(cpu)) {
+        v86_iret(cpu, size);
         return;
     }
     if (cpu->rflags & FLAG_NT) {
         if (cpu_long_mode(cpu))
             cpu_raise_gp0(cpu);
         uint16_t link = (uint16_t)cpu_read_linear(cpu, cpu->seg[SEG_TR].base, 2, MMU_SYSTEM);
-        task_switch(cpu, link, 1);
+        task_switch_by_instruction(cpu, link, TASK_IRET);
     }
     struct far_stack s = far_stack_current(cpu);
     uint64_t rip = far_peek(cpu, &s, 0, size);
     uint16_t selector = (uint16_t)far_peek(cpu, &s, size, size);
     uint64_t image = far_peek(cpu, &s, 2 * size, size);
     if (size == 4 && (image & FLAG_VM) && cpu->cpl == 0 && !cpu_long_mode(cpu)) {
-        log_unimplemented(cpu->log, "IRET to virtual-8086 mode");
-        cpu_raise_gp0(cpu);
+        v86_enter(cpu, &s, rip, selector, image);
+        return;
     }
     uint64_t code = return_code(cpu, selector);
     unsigned cpl = cpu->cpl, iopl = cpu_iopl(cpu);

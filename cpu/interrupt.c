@@ -6,7 +6,7 @@
  * (#DF)". Reads:  cpu->event, IDT, GDT, TSS.   Writes: stack, then CS:RIP, SS:RSP, RFLAGS, CPL; CR2, DR6,
  * DR7. Order:  VM exit by the exception bitmap, double fault, delivery. A fault in the middle unwinds to
  * cpu_run(), which calls event_deliver() again: cpu->delivering is then still valid and the two are combined.
- * Not here: which event comes first (event.c).
+ * Not here: which event comes first (event.c), task gates (task.c), INT n in virtual-8086 mode (v86.c).
  */
 #include "cpu/system.h"
 
@@ -81,14 +81,21 @@ static uint64_t return_rip(const struct cpu *cpu, const struct event *ev)
     return cpu_64bit(cpu) ? rip : (uint32_t)rip;
 }
 
-/* SDM 3B, "Instruction-Breakpoint Exception Condition": RF is set in the image for faults, but for the
- * breakpoint itself. */
+/* SDM 3B, "Instruction-Breakpoint Exception Condition": 1 for faults but for the breakpoint itself, and for
+ * what comes between two iterations of a repeated instruction; 0 for software interrupts, which cleared it.
+ */
+bool event_rf(const struct cpu *cpu, const struct event *ev)
+{
+    if (software(ev))
+        return false;
+    if (ev->type == EVENT_HARDWARE_EXCEPTION && !(ev->vector == EXC_DB && ev->trap))
+        return true;
+    return cpu->rflags & FLAG_RF || cpu->rep_rip == cpu->rip;
+}
+
 static uint64_t flags_image(const struct cpu *cpu, const struct event *ev)
 {
-    uint64_t f = cpu_rflags(cpu);
-    if (ev->type == EVENT_HARDWARE_EXCEPTION && !(ev->vector == EXC_DB && ev->trap))
-        f |= FLAG_RF;
-    return f;
+    return (cpu_rflags(cpu) & ~(uint64_t)FLAG_RF) | (event_rf(cpu, ev) ? FLAG_RF : 0);
 }
 
 /* EXT bit of error codes: the event came from outside the program. */
@@ -140,13 +147,17 @@ static void check_gate_access(struct cpu *cpu, const struct event *ev, uint32_t 
         cpu_raise(cpu, EXC_NP, error);
 }
 
-static NORETURN void deliver_task(struct cpu *cpu, uint64_t d, unsigned ext)
+/* SDM 3A, "Exception- or Interrupt-Handler Tasks": an error code goes to the stack of the new task. */
+static void deliver_task(struct cpu *cpu, const struct event *ev, uint16_t selector, unsigned ext)
 {
-    uint16_t selector = (uint16_t)(d >> 16);
-    if (cpu->vmx_non_root)
-        vmx_task_switch(cpu, selector, 3);
-    log_unimplemented(cpu->log, "task gate in the IDT");
-    cpu_raise(cpu, EXC_TS, (selector & 0xfffcu) | ext);
+    struct task_return from = {.rip = return_rip(cpu, ev), .rflags = flags_image(cpu, ev), .ext = ext};
+    task_switch(cpu, selector, TASK_GATE, &from);
+    if (!ev->has_error)
+        return;
+    struct far_stack s = far_stack_current(cpu);
+    s.error = ext;
+    far_push(cpu, &s, AR_TYPE(cpu->seg[SEG_TR].ar) & 8 ? 4 : 2, ev->error_code);
+    far_commit_rsp(cpu, &s);
 }
 
 static struct gate read_gate(struct cpu *cpu, const struct event *ev, unsigned ext)
@@ -169,7 +180,7 @@ static struct gate read_gate(struct cpu *cpu, const struct event *ev, unsigned e
         cpu_raise(cpu, EXC_GP, error);
     check_gate_access(cpu, ev, ar, error);
     if (task)
-        deliver_task(cpu, d, ext);
+        return g;
     if (ia32e) {
         g.offset |= cpu_read_linear(cpu, cpu->idtr.base + offset + 8, 4, MMU_SYSTEM) << 32;
         g.ist = (unsigned)(d >> 32) & 7;
@@ -196,9 +207,15 @@ static void deliver_protected(struct cpu *cpu, const struct event *ev)
     unsigned ext = external(ev);
     bool ia32e = cpu_long_mode(cpu);
     struct gate g = read_gate(cpu, ev, ext);
+    if (g.type == SYS_TASK_GATE) {
+        deliver_task(cpu, ev, g.selector, ext);
+        return;
+    }
     uint32_t ar = descriptor_ar(g.code);
-    bool inner = !ar_is_conforming(ar) && AR_DPL(ar) < cpu->cpl;
+    bool inner = !ar_is_conforming(ar) && AR_DPL(ar) < cpu->cpl, v86 = cpu_v86(cpu);
     unsigned cpl = inner ? AR_DPL(ar) : cpu->cpl;
+    if (v86 && (!inner || cpl != 0))
+        cpu_raise(cpu, EXC_GP, (g.selector & 0xfffcu) | ext);
 
     struct far_stack s;
     if (inner && g.ist == 0) {
@@ -216,6 +233,12 @@ static void deliver_protected(struct cpu *cpu, const struct event *ev)
     }
     if (ia32e)
         s.sp &= ~15ull;
+    if (v86) {
+        far_push(cpu, &s, g.size, cpu->seg[SEG_GS].selector);
+        far_push(cpu, &s, g.size, cpu->seg[SEG_FS].selector);
+        far_push(cpu, &s, g.size, cpu->seg[SEG_DS].selector);
+        far_push(cpu, &s, g.size, cpu->seg[SEG_ES].selector);
+    }
     if (inner || ia32e) {
         far_push(cpu, &s, g.size, cpu->seg[SEG_SS].selector);
         far_push(cpu, &s, g.size, cpu->r[REG_RSP]);
@@ -225,12 +248,17 @@ static void deliver_protected(struct cpu *cpu, const struct event *ev)
     far_push(cpu, &s, g.size, return_rip(cpu, ev));
     if (ev->has_error)
         far_push(cpu, &s, g.size, ev->error_code);
-    if (ia32e ? !cpu_canonical(g.offset) : g.offset > descriptor_limit(g.code))
+    if (ia32e ? !cpu_canonical(cpu, g.offset) : g.offset > descriptor_limit(g.code))
         cpu_raise(cpu, EXC_GP, ext);
 
     segment_load_cs(cpu, g.selector, g.code, cpl);
     if (inner)
         cpu->seg[SEG_SS] = s.ss;
+    if (v86) {
+        static const enum seg_reg data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
+        for (unsigned i = 0; i < ARRAY_LEN(data); i++)
+            cpu->seg[data[i]] = (struct segment){.ar = AR_UNUSABLE};
+    }
     far_commit_rsp(cpu, &s);
     cpu->rip = g.offset;
     bool interrupt_gate = g.type == SYS_INTERRUPT_GATE || g.type == SYS_INTERRUPT_GATE16;
@@ -252,10 +280,11 @@ static void before_delivery(struct cpu *cpu, const struct event *ev)
         return;
     if (ev->vector == EXC_PF)
         cpu->cr2 = ev->qualification;
-    if (ev->vector == EXC_DB) {
+    if (ev->vector == EXC_DB && !ev->injected) {
         uint64_t bits = ev->qualification & (15 | DR6_BD | DR6_BS | DR6_BT);
         cpu->dr[6] = ((cpu->dr[6] & ~15ull) | bits | DR6_FIXED1) & ~BIT(12);
         cpu->dr[7] &= ~DR7_GD;
+        cpu->msr.debugctl &= ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF);
     }
 }
 
@@ -286,14 +315,18 @@ void event_deliver(struct cpu *cpu)
     cpu->delivering = ev;
     cpu->delivering.valid = true;
     cpu->activity = ACTIVITY_ACTIVE;
+    gva_t from = cpu_64bit(cpu) ? cpu->rip : (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
     before_delivery(cpu, &ev);
     if (!cpu_protected(cpu))
         deliver_real(cpu, &ev);
-    else
+    else if (!cpu_v86(cpu) || !v86_redirect(cpu, &ev, return_rip(cpu, &ev)))
         deliver_protected(cpu, &ev);
     cpu->delivering.valid = false;
     cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->rf_loaded = cpu->tf_masked = false;
+    cpu->rep_rip = REP_NONE;
+    if (unlikely(cpu->msr.debugctl))
+        branch_event(cpu, from);
     cpu->attention &= ~(uint32_t)ATTN_SHADOW;
     cpu->budget--;
     cpu_mode_changed(cpu);
@@ -304,6 +337,8 @@ void event_deliver(struct cpu *cpu)
 /* imm: vector; aux2: enum event_type */
 void helper_software_interrupt(struct cpu *cpu, const struct uop *u)
 {
+    if (cpu_v86(cpu) && u->aux2 == EVENT_SOFTWARE_INTERRUPT)
+        v86_check_int(cpu, (unsigned)u->imm);
     struct event ev = {.vector = (uint8_t)u->imm,
                        .type = (uint8_t)u->aux2,
                        .insn_length = (uint8_t)cpu_insn_length(cpu),

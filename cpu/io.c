@@ -98,6 +98,7 @@ static void io_string(struct cpu *cpu, const struct uop *u, bool in)
     enum seg_reg seg = in ? SEG_ES : AM_SEG(u->am);
     uint64_t mask = address_mask(u), count = cpu->r[REG_RCX] & mask;
     uint16_t port = (uint16_t)cpu->r[REG_RDX];
+    cpu->rep_rip = REP_NONE;
     if (u->aux2 && count == 0)
         return;
     check_permission(cpu, port, size);
@@ -126,7 +127,7 @@ static void io_string(struct cpu *cpu, const struct uop *u, bool in)
     if (u->aux2) {
         put_address(cpu, u, REG_RCX, cpu->r[REG_RCX] - 1);
         if (count > 1)
-            cpu->next_rip = cpu->rip;
+            cpu->next_rip = cpu->rep_rip = cpu->rip;
     }
 }
 

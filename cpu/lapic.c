@@ -3,14 +3,15 @@
  *
  * SDM 3A, "Advanced Programmable Interrupt Controller (APIC)", all sections.
  * Time:   the timer counts the crystal clock (CPUID 15H: 25 MHz, 40 ticks) divided by the divide register.
- * Departures: lowest-priority arbitration is machine/'s; there is no CMCI (LVT with six entries) and no
- * suppression of EOI broadcasts. Delivery is immediate, so the ICR is always idle.
+ * Departures: lowest-priority arbitration is machine/'s. Delivery is immediate, so the ICR is always idle.
+ * The LVT has six entries: IA32_MCG_CAP says that there is no CMCI.
  */
 #include "cpu/lapic.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/trace.h"
 #include "cpu/vmx/vmx.h"
 
 #define TICKS_PER_COUNT 40u /* CLOCK_HZ / 25 MHz */
@@ -41,8 +42,10 @@ enum {
     APIC_SELF_IPI = 0x3f0,
 };
 
-#define VERSION_VALUE  (0x15u | (LVT_COUNT - 1) << 16)
+#define VERSION_VALUE  (0x15u | (LVT_COUNT - 1) << 16 | 1u << 24 /* EOI broadcasts can be suppressed */)
 #define SVR_ENABLE     BIT(8)
+#define SVR_NO_EOI     BIT(12)
+#define SVR_WRITABLE   0x11ffu
 #define LVT_MASKED     BIT(16)
 #define LVT_LEVEL      BIT(15)
 #define LVT_REMOTE_IRR BIT(14)
@@ -221,7 +224,7 @@ static void end_of_interrupt(struct cpu *cpu)
         return;
     if ((a->lvt[LVT_LINT0] & 0xff) == vector)
         a->lvt[LVT_LINT0] &= ~LVT_REMOTE_IRR;
-    if (cpu->intr.eoi)
+    if (cpu->intr.eoi && !(a->svr & SVR_NO_EOI))
         cpu->intr.eoi(cpu->intr.owner, vector);
 }
 
@@ -482,7 +485,7 @@ static uint32_t read_register(struct cpu *cpu, uint32_t offset)
 static void set_svr(struct cpu *cpu, uint32_t value)
 {
     struct lapic *a = cpu->lapic;
-    a->svr = value & 0x1ff;
+    a->svr = value & SVR_WRITABLE;
     if (!software_enabled(a))
         for (unsigned i = 0; i < LVT_COUNT; i++)
             a->lvt[i] |= LVT_MASKED;
@@ -551,11 +554,13 @@ uint64_t lapic_read(struct cpu *cpu, uint32_t offset, unsigned size)
     /* Registers are 32 bits at multiples of 16; the bytes between them read as zero. */
     uint32_t within = offset & 15;
     uint64_t v = read_register(cpu, offset & 0xff0);
+    trace_lapic(cpu->trace, false, offset, v);
     return within < 4 ? (v >> (within * 8)) & size_mask(size) : 0;
 }
 
 void lapic_write(struct cpu *cpu, uint32_t offset, unsigned size, uint64_t value)
 {
+    trace_lapic(cpu->trace, true, offset, value);
     if ((offset & 15) == 0 && size >= 4)
         write_register(cpu, offset & 0xff0, (uint32_t)value);
 }
@@ -582,6 +587,7 @@ bool lapic_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value)
     *value = read_register(cpu, offset);
     if (offset == APIC_ICR_LOW)
         *value |= (uint64_t)cpu->lapic->icr_high << 32;
+    trace_lapic(cpu->trace, false, offset, *value);
     return true;
 }
 
@@ -595,7 +601,7 @@ static uint64_t x2apic_writable(uint32_t offset)
     case APIC_SELF_IPI:
         return 0xff;
     case APIC_SVR:
-        return 0x1ff;
+        return SVR_WRITABLE;
     case APIC_ICR_LOW:
         return 0xffffffff000ccfffull;
     case APIC_TIMER_INITIAL:
@@ -613,6 +619,7 @@ bool lapic_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value)
     uint32_t offset = (index & 0xff) << 4;
     if (!x2apic(cpu) || !x2apic_exists(offset, true) || (value & ~x2apic_writable(offset)))
         return false;
+    trace_lapic(cpu->trace, true, offset, value);
     if (offset == APIC_ICR_LOW) {
         a->icr_low = (uint32_t)value & 0xccfff;
         a->icr_high = (uint32_t)(value >> 32);
@@ -654,10 +661,19 @@ bool lapic_set_base(struct cpu *cpu, uint64_t value)
     cpu->msr.apic_base = (value & writable) | (old & BASE_BSP);
     if ((old ^ value) & BASE_ENABLE & ~value)
         lapic_reset(cpu, true); /* disabled: all state is lost */
-    if ((old ^ value) & ~(uint64_t)0xfff)
-        mmu_drop_all(&cpu->mmu);
+    lapic_place(cpu);
     update(cpu);
     return true;
+}
+
+void lapic_place(struct cpu *cpu)
+{
+    bool mapped = (cpu->msr.apic_base & (BASE_ENABLE | BASE_X2APIC)) == BASE_ENABLE;
+    gpa_t page = mapped ? (cpu->msr.apic_base & BITS(cpu->model->maxphyaddr - 1, 12)) | 1 : 0;
+    if (page == cpu->mmu.local_apic)
+        return;
+    cpu->mmu.local_apic = page;
+    mmu_drop_all(&cpu->mmu);
 }
 
 /* -- Life ---------------------------------------------------------------------------------------------- */
@@ -682,6 +698,7 @@ void lapic_reset(struct cpu *cpu, bool init)
     if (!init) {
         a->intr_line = false;
         cpu->msr.apic_base = 0xfee00000u | BASE_ENABLE | (cpu->id == 0 ? BASE_BSP : 0);
+        lapic_place(cpu);
     }
     update(cpu);
 }

@@ -60,6 +60,8 @@ bool lapic_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value);
 bool lapic_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value);
 /* IA32_APIC_BASE; false: #GP. */
 bool lapic_set_base(struct cpu *cpu, uint64_t value);
+/* After IA32_APIC_BASE has changed: the page of the registers is found there by memory accesses. */
+void lapic_place(struct cpu *cpu);
 
 uint8_t lapic_tpr(const struct cpu *cpu);
 void lapic_set_tpr(struct cpu *cpu, uint8_t tpr);

@@ -30,7 +30,7 @@ gva_t cpu_linear(struct cpu *cpu, enum seg_reg seg, uint64_t ea, unsigned size, 
     const struct segment *s = &cpu->seg[seg];
     if (cpu->key & KEY_L) {
         gva_t linear = seg >= SEG_FS ? s->base + ea : ea;
-        if (unlikely(!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)))
+        if (unlikely(!cpu_canonical(cpu, linear) || !cpu_canonical(cpu, linear + size - 1)))
             raise_segment(cpu, seg);
         return linear;
     }
@@ -66,14 +66,14 @@ static void check_alignment(struct cpu *cpu, gva_t linear, unsigned size, unsign
  * behind it. */
 static void check_canonical(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
 {
-    if (unlikely(!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)) && (cpu->key & KEY_L))
+    if (unlikely(!cpu_canonical(cpu, linear) || !cpu_canonical(cpu, linear + size - 1)) && (cpu->key & KEY_L))
         raise_segment(cpu, seg);
 }
 
 /* Every byte must be canonical before any page is walked (SDM 1, "Canonical Addressing"). */
 static void check_last_byte(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
 {
-    if ((cpu->key & KEY_L) && unlikely(!cpu_canonical(linear + size - 1)))
+    if ((cpu->key & KEY_L) && unlikely(!cpu_canonical(cpu, linear + size - 1)))
         raise_segment(cpu, seg);
 }
 
@@ -97,12 +97,14 @@ static gpa_t translate(struct cpu *cpu, enum seg_reg seg, gva_t linear, enum mmu
 
 /* Accesses to the APIC-access page are virtualised whatever lies there; SDM 3C, "Virtualizing Memory-Mapped
  * APIC Accesses". True when done. */
-static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned size, bool write,
+static bool apic_access_page(struct cpu *cpu, gva_t linear, gpa_t gpa, unsigned size, enum mem_access access,
                              uint64_t *value)
 {
     if (likely(!cpu->vmx_non_root))
         return false;
-    return vmx_apic_access(cpu, gpa, linear, size, write, false, value);
+    if (access == MEM_RMW)
+        return vmx_apic_access_rmw(cpu, gpa, linear, size, value);
+    return vmx_apic_access(cpu, gpa, linear, size, access == MEM_WRITE, false, value);
 }
 
 /* An access that is never virtualised, because it crosses pages or is wider than 32 bits: exits when it is
@@ -125,12 +127,12 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
     uint64_t value;
     if (likely(first >= size)) {
-        if (!apic_access_page(cpu, linear, gpa, size, false, &value))
+        if (!apic_access_page(cpu, linear, gpa, size, rmw ? MEM_RMW : MEM_READ, &value))
             value = cpu_phys_read(cpu, gpa, size);
     } else {
         gpa_t gpa2 = translate(cpu, seg, linear + first, access, flags);
-        apic_access_refused(cpu, linear, gpa, false);
-        apic_access_refused(cpu, linear + first, gpa2, false);
+        apic_access_refused(cpu, linear, gpa, rmw);
+        apic_access_refused(cpu, linear + first, gpa2, rmw);
         value = 0;
         for (unsigned i = 0; i < size; i++) {
             gpa_t at = i < first ? gpa + i : gpa2 + (i - first);
@@ -151,7 +153,7 @@ void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned si
     gpa_t gpa = translate(cpu, seg, linear, MMU_WRITE, flags);
     unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
     if (likely(first >= size)) {
-        if (!apic_access_page(cpu, linear, gpa, size, true, &value))
+        if (!apic_access_page(cpu, linear, gpa, size, MEM_WRITE, &value))
             cpu_phys_write(cpu, gpa, size, value);
     } else {
         gpa_t gpa2 = translate(cpu, seg, linear + first, MMU_WRITE, flags);
@@ -164,15 +166,22 @@ void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned si
         debug_check_data(cpu, linear, size, true);
 }
 
+/* The local APIC's registers lie over whatever else is at their address (SDM 3A, "Relocating the Local APIC
+ * Registers"); its page has no TLB entry, so every access comes here. */
+static bool local_apic_page(const struct cpu *cpu, gpa_t gpa)
+{
+    return unlikely(((gpa & ~PAGE_MASK) | 1) == cpu->mmu.local_apic);
+}
+
 uint64_t cpu_phys_read(struct cpu *cpu, gpa_t gpa, unsigned size)
 {
     const uint8_t *p = phys_ram(cpu->phys, gpa, size);
-    if (likely(p != NULL))
+    bool apic = local_apic_page(cpu, gpa);
+    if (likely(p != NULL && !apic))
         return load_le(p, size);
     cpu_sync(cpu);
     uint64_t value;
-    gpa_t base = cpu->msr.apic_base & ~PAGE_MASK & BITS(45, 0);
-    if ((gpa & ~PAGE_MASK) == base && (cpu->msr.apic_base & (BIT(11) | BIT(10))) == BIT(11))
+    if (apic)
         value = lapic_read(cpu, (uint32_t)(gpa & PAGE_MASK), size);
     else
         value = bus_read_mmio(cpu->bus, gpa, size);
@@ -183,14 +192,14 @@ uint64_t cpu_phys_read(struct cpu *cpu, gpa_t gpa, unsigned size)
 
 void cpu_phys_write(struct cpu *cpu, gpa_t gpa, unsigned size, uint64_t value)
 {
-    if (likely(phys_ram(cpu->phys, gpa, size) != NULL)) {
+    bool apic = local_apic_page(cpu, gpa);
+    if (likely(phys_ram(cpu->phys, gpa, size) != NULL && !apic)) {
         phys_store(cpu->phys, gpa, size, value);
         return;
     }
     cpu_sync(cpu);
     trace_mmio(cpu->trace, true, gpa, size, value);
-    gpa_t base = cpu->msr.apic_base & ~PAGE_MASK & BITS(45, 0);
-    if ((gpa & ~PAGE_MASK) == base && (cpu->msr.apic_base & (BIT(11) | BIT(10))) == BIT(11))
+    if (apic)
         lapic_write(cpu, (uint32_t)(gpa & PAGE_MASK), size, value);
     else
         bus_write_mmio(cpu->bus, gpa, size, value);
@@ -271,37 +280,63 @@ void cpu_write_bytes(struct cpu *cpu, gva_t linear, const void *buf, unsigned le
     }
 }
 
-void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
+/* Both pages of a wide access, before any of its data. */
+static void translate_wide(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size,
+                           enum mmu_access access)
 {
-    const uint8_t *p = mem_hit_read(cpu, linear, 16);
+    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
+    bool write = access == MMU_WRITE;
+    check_canonical(cpu, seg, linear, size);
+    apic_access_refused(cpu, linear, translate(cpu, seg, linear, access, 0), write);
+    if (first < size)
+        apic_access_refused(cpu, linear + first, translate(cpu, seg, linear + first, access, 0), write);
+}
+
+static inline void read_wide(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t *v, unsigned size)
+{
+    const uint8_t *p = mem_hit_read(cpu, linear, size);
     if (likely(p != NULL)) {
-        memcpy(v, p, 16);
+        memcpy(v, p, size);
         return;
     }
-    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
-    check_canonical(cpu, seg, linear, 16);
-    apic_access_refused(cpu, linear, translate(cpu, seg, linear, MMU_READ, 0), false);
-    if (first < 16)
-        apic_access_refused(cpu, linear + first, translate(cpu, seg, linear + first, MMU_READ, 0), false);
-    uint64_t low = mem_slow_read(cpu, seg, linear, 8, 0, false);
-    v[1] = mem_slow_read(cpu, seg, linear + 8, 8, 0, false);
-    v[0] = low;
+    uint64_t data[4];
+    translate_wide(cpu, seg, linear, size, MMU_READ);
+    for (unsigned i = 0; i < size / 8; i++)
+        data[i] = mem_slow_read(cpu, seg, linear + i * 8, 8, 0, false);
+    memcpy(v, data, size);
+}
+
+static inline void write_wide(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t *v,
+                              unsigned size)
+{
+    uint8_t *p = mem_hit_write(cpu, linear, size);
+    if (likely(p != NULL)) {
+        memcpy(p, v, size);
+        return;
+    }
+    translate_wide(cpu, seg, linear, size, MMU_WRITE);
+    for (unsigned i = 0; i < size / 8; i++)
+        mem_slow_write(cpu, seg, linear + i * 8, 8, v[i], 0);
+}
+
+void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2])
+{
+    read_wide(cpu, seg, linear, v, 16);
 }
 
 void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t v[2])
 {
-    uint8_t *p = mem_hit_write(cpu, linear, 16);
-    if (likely(p != NULL)) {
-        memcpy(p, v, 16);
-        return;
-    }
-    unsigned first = PAGE_SIZE - (linear & PAGE_MASK);
-    check_canonical(cpu, seg, linear, 16);
-    apic_access_refused(cpu, linear, translate(cpu, seg, linear, MMU_WRITE, 0), true);
-    if (first < 16)
-        apic_access_refused(cpu, linear + first, translate(cpu, seg, linear + first, MMU_WRITE, 0), true);
-    mem_slow_write(cpu, seg, linear, 8, v[0], 0);
-    mem_slow_write(cpu, seg, linear + 8, 8, v[1], 0);
+    write_wide(cpu, seg, linear, v, 16);
+}
+
+void mem_read32(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[4])
+{
+    read_wide(cpu, seg, linear, v, 32);
+}
+
+void mem_write32(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t v[4])
+{
+    write_wide(cpu, seg, linear, v, 32);
 }
 
 bool cpu_peek(struct cpu *cpu, gva_t linear, void *buf, unsigned length)

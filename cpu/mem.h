@@ -33,9 +33,11 @@ uint64_t mem_slow_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned
 void mem_slow_write(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size, uint64_t value,
                     unsigned flags);
 
-/* 16-byte accesses of vector instructions. */
+/* 16-byte and 32-byte accesses of vector instructions: a fault changes nothing. */
 void mem_read16(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[2]);
 void mem_write16(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t v[2]);
+void mem_read32(struct cpu *cpu, enum seg_reg seg, gva_t linear, uint64_t v[4]);
+void mem_write32(struct cpu *cpu, enum seg_reg seg, gva_t linear, const uint64_t v[4]);
 
 static inline uint64_t mem_read(struct cpu *cpu, enum seg_reg seg, gva_t linear, unsigned size)
 {

@@ -43,6 +43,7 @@ static bool flat(const struct segment *s, bool code, bool protected_mode)
     return (AR_TYPE(s->ar) & 14) == 2;
 }
 
+/* A new input goes to the comment of cpu_mode_restored(), too, and into the images of cpu/vmx. */
 static uint32_t make_key(const struct cpu *cpu)
 {
     const struct segment *s = cpu->seg;
@@ -99,9 +100,15 @@ static void select_context(struct cpu *cpu)
 
 void cpu_mode_changed(struct cpu *cpu)
 {
-    cpu->key = make_key(cpu);
+    cpu_mode_restored(cpu, make_key(cpu));
+}
+
+void cpu_mode_restored(struct cpu *cpu, uint32_t key)
+{
+    cpu->key = key;
     select_context(cpu);
-    if ((cpu->rflags & (FLAG_TF | FLAG_RF)) || unlikely(debug_instruction_armed(cpu)))
+    if ((cpu->rflags & (FLAG_TF | FLAG_RF)) || unlikely(cpu->msr.debugctl & DEBUGCTL_LBR) ||
+        unlikely(debug_instruction_armed(cpu)))
         cpu->attention |= ATTN_SINGLE;
     else if (cpu->attention & ATTN_SINGLE)
         /* The running instruction still ends by event_after_instruction(). */
@@ -111,6 +118,8 @@ void cpu_mode_changed(struct cpu *cpu)
             cpu->attention |= ATTN_INTR;
     if (cpu->nmi_pending)
         cpu->attention |= ATTN_NMI;
+    if (unlikely((cpu->rflags & FLAG_VIF) && (cpu->rflags & FLAG_VIP)))
+        cpu->attention |= ATTN_LEAVE; /* v86_check_pending() */
 }
 
 bool cpu_loaded(struct cpu *cpu, struct error *e)
@@ -135,6 +144,7 @@ bool cpu_loaded(struct cpu *cpu, struct error *e)
     /* CR8 is a view of the TPR; what is pending depends on IA32_APIC_BASE, which is not in the APIC's
      * section. */
     lapic_set_tpr(cpu, lapic_tpr(cpu));
+    lapic_place(cpu);
     if (!vmx_loaded(cpu, e))
         return false;
     cpu_mode_changed(cpu);

@@ -27,15 +27,22 @@ static bool get_debugctl(struct cpu *cpu, uint32_t index, uint64_t *value)
     return true;
 }
 
-/* LBR and BTF can be set, as hypervisors expect, but record and trap nothing. */
+/* The rest of the register belongs to branch trace stores, performance counters and RTM, which are not there.
+ */
 static bool set_debugctl(struct cpu *cpu, uint32_t index, uint64_t value)
 {
     (void)index;
-    if (value & ~3ull)
+    if (value & ~(uint64_t)(DEBUGCTL_LBR | DEBUGCTL_BTF))
         return false;
-    if (value)
-        log_unimplemented(cpu->log, "debugctl bits %#x", (unsigned)value);
     cpu->msr.debugctl = value;
+    cpu_mode_changed(cpu);
+    return true;
+}
+
+static bool get_smi_count(struct cpu *cpu, uint32_t index, uint64_t *value)
+{
+    (void)index;
+    *value = cpu->msr.smi_count;
     return true;
 }
 
@@ -477,7 +484,7 @@ bool cpu_wrmsr(struct cpu *cpu, uint32_t index, uint64_t value)
     case MSR_COMPUTED:
         return m->set && m->set(cpu, index, value);
     case MSR_CANONICAL:
-        if (!cpu_canonical(value))
+        if (!cpu_canonical_register(cpu, value))
             return false;
         break;
     default:

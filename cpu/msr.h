@@ -6,6 +6,17 @@
 
 #include "cpu/cpu.h"
 
+/* SDM 4, "MSRs in the Ice Lake Processors"; IA32_DEBUGCTL: SDM 3B, "IA32_DEBUGCTL MSR". */
+enum {
+    MSR_LBR_SELECT = 0x1c8,
+    MSR_LASTBRANCH_TOS = 0x1c9,
+    MSR_LER_FROM_LIP = 0x1dd,
+    MSR_LER_TO_LIP = 0x1de,
+    MSR_LASTBRANCH_0_FROM_IP = 0x680,
+    MSR_LASTBRANCH_0_TO_IP = 0x6c0,
+    MSR_LBR_INFO_0 = 0xdc0,
+};
+
 enum msr_kind { MSR_STORED, MSR_CANONICAL, MSR_CONSTANT, MSR_COMPUTED, MSR_NOT_THERE };
 
 struct msr_row {

@@ -9,6 +9,7 @@
 #include "cpu/system.h"
 
 #include <string.h>
+#include "base/trace.h"
 #include "cpu/flags.h"
 #include "cpu/lapic.h"
 #include "cpu/vmx/vmx.h"
@@ -53,6 +54,7 @@ static void reset_floating_point(struct cpu *cpu)
 
 void cpu_reset(struct cpu *cpu, bool init)
 {
+    trace_cpu_reset(cpu->trace, cpu->id, init);
     memset(cpu->r, 0, sizeof(cpu->r));
     cpu->r[REG_RDX] = cpuid_signature(cpu->model);
     cpu_set_rflags(cpu, FLAG_1);
@@ -68,6 +70,7 @@ void cpu_reset(struct cpu *cpu, bool init)
     cpu->shadow_sti = cpu->shadow_mov_ss = cpu->rf_loaded = cpu->tf_masked = false;
     cpu->nmi_blocked = cpu->nmi_pending = cpu->smi_pending = cpu->init_pending = false;
     cpu->pending_db = 0;
+    cpu->rep_rip = REP_NONE;
     cpu->event.valid = cpu->delivering.valid = false;
     if (!init)
         cpu->sipi_pending = false;
@@ -76,11 +79,11 @@ void cpu_reset(struct cpu *cpu, bool init)
     if (!init) {
         cpu->pkru = 0;
         cpu->stops = 0;
-        cpu->poll_rip = 0;
         cpu->sipi_vector = 0;
         cpu->random_state = 0x6472u + cpu->id;
         reset_floating_point(cpu);
         reset_msrs(cpu);
+        memset(&cpu->branches, 0, sizeof(cpu->branches));
     }
     lapic_reset(cpu, init);
     bool bsp = cpu->msr.apic_base & BIT(8);

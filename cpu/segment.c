@@ -214,7 +214,7 @@ static uint64_t system_base_high(struct cpu *cpu, uint16_t selector, uint64_t d)
     uint32_t error = selector & 0xfffcu;
     if (!segment_read_descriptor_high(cpu, selector, &high) || (high >> 40 & 0x1f))
         cpu_raise(cpu, EXC_GP, error);
-    if (!cpu_canonical(descriptor_base(d) | high << 32))
+    if (!cpu_canonical_register(cpu, descriptor_base(d) | high << 32))
         cpu_raise(cpu, EXC_GP, error);
     return high << 32;
 }

@@ -23,7 +23,7 @@ static uint64_t stack_offset(const struct far_stack *s, uint64_t sp)
 static gva_t stack_linear(struct cpu *cpu, const struct far_stack *s, uint64_t offset, unsigned size)
 {
     if (s->ia32e) {
-        if (!cpu_canonical(offset) || !cpu_canonical(offset + size - 1))
+        if (!cpu_canonical(cpu, offset) || !cpu_canonical(cpu, offset + size - 1))
             cpu_raise(cpu, EXC_SS, s->error);
         return offset;
     }
@@ -78,7 +78,7 @@ uint64_t far_tss_rsp(struct cpu *cpu, unsigned index, unsigned ext)
     /* 64-bit TSS: RSP0..2 at 4, IST1..7 at 24H. */
     uint32_t offset = index < 3 ? 4 + index * 8 : 0x24 + (index - 4) * 8;
     uint64_t rsp = read_tss(cpu, offset, 8, ext);
-    if (!cpu_canonical(rsp))
+    if (!cpu_canonical(cpu, rsp))
         cpu_raise(cpu, EXC_SS, ext);
     return rsp;
 }

@@ -54,7 +54,7 @@ static const struct state_desc x87_state = STATE_DESC("x87", struct x87, 1, x87_
 static const struct state_field event_fields[] = {
     STATE(struct event, valid),       STATE(struct event, vector),     STATE(struct event, type),
     STATE(struct event, has_error),   STATE(struct event, error_code), STATE(struct event, qualification),
-    STATE(struct event, insn_length), STATE(struct event, trap),
+    STATE(struct event, insn_length), STATE(struct event, injected),   STATE(struct event, trap),
 };
 static const struct state_desc event_state = STATE_DESC("event", struct event, 1, event_fields, NULL);
 
@@ -91,9 +91,24 @@ static const struct state_field msr_fields[] = {
     STATE(struct msr_state, mc_status),
     STATE(struct msr_state, mc_addr),
     STATE(struct msr_state, mc_misc),
+    STATE(struct msr_state, smi_count),
     STATE(struct msr_state, spare),
 };
 static const struct state_desc msr_state_desc = STATE_DESC("msr", struct msr_state, 1, msr_fields, NULL);
+
+static const struct state_field branch_fields[] = {
+    STATE(struct branch_records, from),
+    STATE(struct branch_records, to),
+    STATE(struct branch_records, info),
+    STATE(struct branch_records, select),
+    STATE(struct branch_records, ler_from),
+    STATE(struct branch_records, ler_to),
+    STATE(struct branch_records, last_tick),
+    STATE(struct branch_records, top),
+    STATE_SKIP(struct branch_records, reserved, "padding"),
+};
+static const struct state_desc branch_state =
+    STATE_DESC("branches", struct branch_records, 1, branch_fields, NULL);
 
 static bool refuse(struct error *e, const char *what)
 {
@@ -148,6 +163,7 @@ static bool cpu_after_load(void *s, struct error *e)
     cpu->rflags = (cpu->rflags & ~(uint64_t)FLAGS_ARITH) | FLAG_1;
     cpu->pending_db &= 15 | DR6_BD | DR6_BS | DR6_BT;
     cpu->x87.top &= 7;
+    cpu->branches.top %= LBR_DEPTH;
     cpu->r[REG_ZERO] = 0;
     return true;
 }
@@ -168,8 +184,18 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, block, "of a running block"),
     STATE(struct cpu, rip),
     STATE_SKIP(struct cpu, next_rip, "of a running instruction"),
-    {"v_alignment", offsetof(struct cpu, next_rip) + 8,
-     offsetof(struct cpu, v) - offsetof(struct cpu, next_rip) - 8, 1, STATE_SKIPPED, 1, NULL, "padding"},
+    STATE_SKIP(struct cpu, cc_op, "of running translated code"),
+    STATE_SKIP(struct cpu, cc_cf, "of running translated code"),
+    STATE_SKIP(struct cpu, vec_live, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_reserved, "padding"),
+    STATE_SKIP(struct cpu, cc_a, "of running translated code"),
+    STATE_SKIP(struct cpu, cc_b, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_tag, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_jumps, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_edge, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_scratch, "of running translated code"),
+    {"v_alignment", offsetof(struct cpu, jit_scratch) + 8,
+     offsetof(struct cpu, v) - offsetof(struct cpu, jit_scratch) - 8, 1, STATE_SKIPPED, 1, NULL, "padding"},
     {"v", offsetof(struct cpu, v), 16 * sizeof(union vreg), 0, STATE_NESTED, 1, &vreg_state, NULL},
     {"v_temporaries", offsetof(struct cpu, v) + 16 * sizeof(union vreg),
      (VREG_COUNT - 16) * sizeof(union vreg), 1, STATE_SKIPPED, 1, NULL, "dead between instructions"},
@@ -194,7 +220,8 @@ static const struct state_field cpu_fields[] = {
     STATE(struct cpu, shadow_mov_ss),
     STATE_SKIP(struct cpu, rf_loaded, "of a running instruction"),
     STATE_SKIP(struct cpu, tf_masked, "of a running instruction"),
-    STATE_SKIP(struct cpu, poll_rip, "of a running instruction"),
+    STATE_SKIP(struct cpu, branch_class, "of a running instruction"),
+    STATE(struct cpu, rep_rip),
     STATE(struct cpu, nmi_blocked),
     STATE(struct cpu, nmi_pending),
     STATE(struct cpu, smi_pending),
@@ -203,6 +230,9 @@ static const struct state_field cpu_fields[] = {
     STATE(struct cpu, sipi_vector),
     STATE(struct cpu, pending_db),
     STATE_SUB(struct cpu, msr, msr_state_desc),
+    STATE_SUB(struct cpu, branches, branch_state),
+    STATE_SKIP(struct cpu, branch_from, "of a running instruction"),
+    STATE_SKIP(struct cpu, branch_next, "of a running instruction"),
     STATE_SUB(struct cpu, event, event_state),
     STATE_SUB(struct cpu, delivering, event_state),
     STATE(struct cpu, vmx_on),
@@ -228,6 +258,8 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, slice_end, "of a slice: none runs while the state is saved"),
     STATE_SKIP(struct cpu, stops, "taken by the machine after each slice"),
     STATE_SKIP(struct cpu, jump, "of a slice"),
-    STATE_SKIP(struct cpu, tail, "of a running block"),
+    /* The last one, with the padding behind it. */
+    {"tail", offsetof(struct cpu, tail), sizeof(struct cpu) - offsetof(struct cpu, tail), 1, STATE_SKIPPED, 1,
+     NULL, "of a running block"},
 };
 const struct state_desc cpu_state = STATE_DESC("cpu", struct cpu, 1, cpu_fields, cpu_after_load);

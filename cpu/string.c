@@ -174,6 +174,7 @@ static void run(struct cpu *cpu, const struct uop *u, const struct string_kind *
 {
     struct string_op s = string_begin(cpu, u);
     uint64_t left = string_count(&s);
+    cpu->rep_rip = REP_NONE;
     if (!left)
         return;
     while (left && s.limit) {
@@ -198,7 +199,7 @@ static void run(struct cpu *cpu, const struct uop *u, const struct string_kind *
     }
     cpu->budget++;
     if (left)
-        cpu->next_rip = cpu->rip;
+        cpu->next_rip = cpu->rep_rip = cpu->rip;
 }
 
 void helper_string_movs(struct cpu *cpu, const struct uop *u)

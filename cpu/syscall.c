@@ -43,7 +43,7 @@ void helper_sysret(struct cpu *cpu, const struct uop *u)
         cpu_raise_ud(cpu);
     bool wide = u->size == 3;
     uint64_t rip = wide ? cpu->r[REG_RCX] : (uint32_t)cpu->r[REG_RCX];
-    if (!cpu_canonical(rip))
+    if (!cpu_canonical(cpu, rip))
         cpu_raise_gp0(cpu);
     bool was_on = cpu->rflags & FLAG_IF;
     cpu_set_rflags(cpu, cpu->r[REG_R11] & 0x3c7fd7);
@@ -78,7 +78,7 @@ void helper_sysexit(struct cpu *cpu, const struct uop *u)
     if (!cs)
         cpu_raise_gp0(cpu);
     uint64_t rip = cpu->r[REG_RDX], rsp = cpu->r[REG_RCX];
-    if (wide && (!cpu_canonical(rip) || !cpu_canonical(rsp)))
+    if (wide && (!cpu_canonical(cpu, rip) || !cpu_canonical(cpu, rsp)))
         cpu_raise_gp0(cpu);
     cpu->r[REG_RSP] = wide ? rsp : (uint32_t)rsp;
     uint16_t base = (uint16_t)(cs + (wide ? 32 : 16));

@@ -41,15 +41,18 @@ void helper_cli(struct cpu *cpu, const struct uop *u)
 {
     (void)u;
     if (cpu->cpl > cpu_iopl(cpu))
-        cpu_raise_gp0(cpu);
-    event_set_if(cpu, false);
+        v86_set_vif(cpu, false);
+    else
+        event_set_if(cpu, false);
 }
 
 void helper_sti(struct cpu *cpu, const struct uop *u)
 {
     (void)u;
-    if (cpu->cpl > cpu_iopl(cpu))
-        cpu_raise_gp0(cpu);
+    if (cpu->cpl > cpu_iopl(cpu)) {
+        v86_set_vif(cpu, true);
+        return;
+    }
     if (cpu->rflags & FLAG_IF)
         return;
     event_set_if(cpu, true);
@@ -78,7 +81,7 @@ void helper_load_table(struct cpu *cpu, const struct uop *u)
     enum seg_reg seg = AM_SEG(u->am);
     uint16_t limit = (uint16_t)cpu_read(cpu, seg, cpu->r[u->a], 2);
     uint64_t base = cpu_read(cpu, seg, cpu->r[u->a] + 2, wide ? 8 : 4);
-    if (wide && !cpu_canonical(base))
+    if (wide && !cpu_canonical_register(cpu, base))
         cpu_raise_gp0(cpu);
     if (!wide && u->size == 1)
         base &= 0xffffff;
@@ -189,7 +192,7 @@ void helper_invpcid(struct cpu *cpu, const struct uop *u)
         cpu_raise_gp0(cpu);
     if (type < 2 && pcid >> 12)
         cpu_raise_gp0(cpu);
-    if (type == 0 && !cpu_canonical(address))
+    if (type == 0 && !cpu_canonical_register(cpu, address))
         cpu_raise_gp0(cpu);
 }
 
@@ -222,7 +225,7 @@ void helper_write_base(struct cpu *cpu, const struct uop *u)
 {
     need_fsgsbase(cpu);
     uint64_t base = u->size == 3 ? cpu->r[u->a] : (uint32_t)cpu->r[u->a];
-    if (!cpu_canonical(base))
+    if (!cpu_canonical_register(cpu, base))
         cpu_raise_gp0(cpu);
     cpu->seg[u->aux2].base = base;
 }

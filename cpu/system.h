@@ -98,12 +98,51 @@ void far_commit_rsp(struct cpu *cpu, const struct far_stack *s);
 /* Raises #GP(0) when `rip` is no valid target in the code segment `d`. */
 void far_check_target(struct cpu *cpu, uint64_t d, uint64_t rip);
 
+/* -- Task switches (task.c) ---------------------------------------------------------------------------- */
+
+/* Numbered as in the exit qualification (SDM 3C, table "Exit Qualification for Task Switches"). */
+enum task_source { TASK_CALL, TASK_IRET, TASK_JMP, TASK_GATE /* in the IDT */ };
+
+/* What the old task goes on with, and EXT of error codes. */
+struct task_return {
+    uint64_t rip, rflags;
+    unsigned ext;
+};
+
+/* To the task whose TSS `selector` names, between instructions; a fault before the switch leaves everything
+ * as it is, a later one is the new task's. */
+void task_switch(struct cpu *cpu, uint16_t selector, enum task_source source, const struct task_return *from);
+/* The same from the running instruction, which it ends. */
+NORETURN void task_switch_by_instruction(struct cpu *cpu, uint16_t selector, enum task_source source);
+
+/* -- Virtual-8086 mode and virtual interrupts (v86.c) -------------------------------------------------- */
+
+/* CLI and STI act on VIF: CR4.VME in virtual-8086 mode, CR4.PVI in protected mode at CPL 3. Asked with IOPL
+ * below 3. */
+bool v86_virtual_interrupts(const struct cpu *cpu);
+/* CLI and STI with CPL > IOPL: changes VIF or raises. */
+void v86_set_vif(struct cpu *cpu, bool on);
+/* VIF and VIP both 1 at the beginning of an instruction: raises #GP(0). */
+void v86_check_pending(struct cpu *cpu);
+/* All six, from the selectors of ES, CS, SS, DS, FS, GS. */
+void v86_load_segments(struct cpu *cpu, const uint16_t selectors[6]);
+/* IRET to the mode: EIP, CS and EFLAGS have been read from `s`. */
+void v86_enter(struct cpu *cpu, const struct far_stack *s, uint64_t rip, uint16_t cs, uint64_t image);
+/* IRET in the mode; size in bytes. */
+void v86_iret(struct cpu *cpu, unsigned size);
+/* INT n before anything else of it: raises when IOPL and the redirection bit map do not permit it. */
+void v86_check_int(struct cpu *cpu, unsigned vector);
+/* Delivers a software interrupt by the 8086 program's table when it is to be redirected; false: by the IDT.
+ */
+bool v86_redirect(struct cpu *cpu, const struct event *ev, uint64_t return_rip);
+
 /* -- Debug --------------------------------------------------------------------------------------------- */
 
 enum { DR6_B0 = 1, DR6_BD = 1 << 13, DR6_BS = 1 << 14, DR6_BT = 1 << 15 };
 #define DR6_FIXED1 0xffff0ff0u
 #define DR7_FIXED1 0x400u
 #define DR7_GD     BIT(13)
+enum { DEBUGCTL_LBR = 1 << 0, DEBUGCTL_BTF = 1 << 1 };
 /* Any enabled breakpoint of this kind (RWn 0: instruction, 1: write, 3: access, 2: I/O). */
 bool debug_instruction_armed(const struct cpu *cpu);
 bool debug_data_armed(const struct cpu *cpu);

@@ -9,6 +9,7 @@
  *   520     8     XCOMP_BV, bit 63: compacted
  *   528     48    reserved, zero
  *   576     256   AVX: upper halves of YMM0 to YMM15 (standard format)
+ *   2688    8     PKRU, in the low half (standard format)
  *
  * The init optimisation is always used (a component in its initial configuration gets XSTATE_BV 0); the
  * modified optimisation never is, so what is written is a function of the state alone. Operands of the
@@ -22,17 +23,27 @@
 #include "cpu/ir/helper.h"
 #include "cpu/system.h"
 
-enum { XSTATE_X87 = 1, XSTATE_SSE = 2, XSTATE_AVX = 4 };
+enum { XSTATE_X87 = 1, XSTATE_SSE = 2, XSTATE_AVX = 4, XSTATE_PKRU = 1 << 9 };
 #define LEGACY_SIZE 512u
 #define HEADER_END  576u
 #define AVX_SIZE    256u
-#define AREA_MAX    (HEADER_END + AVX_SIZE)
+#define PKRU_SIZE   8u
+#define PKRU_OFFSET 2688u /* in the standard format, where Intel's processors have it */
+#define AREA_MAX    (PKRU_OFFSET + PKRU_SIZE)
 #define MXCSR_MASK  0xffffu
 #define COMPACTED   BIT(63)
 
+static uint32_t pkru_offset(uint64_t components, bool compacted)
+{
+    if (!compacted)
+        return PKRU_OFFSET;
+    return HEADER_END + (components & XSTATE_AVX ? AVX_SIZE : 0);
+}
+
 uint32_t xsave_size(uint64_t components, bool compacted)
 {
-    (void)compacted; /* with AVX alone beyond the header both formats have the same size */
+    if (components & XSTATE_PKRU)
+        return pkru_offset(components, compacted) + PKRU_SIZE;
     return HEADER_END + (components & XSTATE_AVX ? AVX_SIZE : 0);
 }
 
@@ -190,6 +201,8 @@ uint64_t xsave_in_use(const struct cpu *cpu)
         v |= XSTATE_SSE;
     if (!half_is_zero(cpu, 1))
         v |= XSTATE_AVX;
+    if (cpu->pkru)
+        v |= XSTATE_PKRU;
     return v;
 }
 
@@ -210,8 +223,8 @@ static void put_avx(const struct cpu *cpu, uint8_t *b)
         memcpy(b + HEADER_END + i * 16, cpu->v[i].b + 16, 16);
 }
 
-/* Parts of the legacy region and the AVX component that belong to `what`. */
-static void write_components(struct cpu *cpu, gva_t linear, uint8_t *b, uint64_t what, bool wide)
+/* Parts of the legacy region, the AVX and the PKRU component that belong to `what`; PKRU lies at `pkru`. */
+static void write_components(struct cpu *cpu, gva_t linear, uint8_t *b, uint64_t what, bool wide, unsigned pkru)
 {
     if (what & XSTATE_X87) {
         put_x87(cpu, b, wide);
@@ -226,6 +239,8 @@ static void write_components(struct cpu *cpu, gva_t linear, uint8_t *b, uint64_t
         put_avx(cpu, b);
         write_part(cpu, linear, b, HEADER_END, HEADER_END + 16 * xmm_count(cpu));
     }
+    if (what & XSTATE_PKRU)
+        cpu_write_linear(cpu, linear + pkru, 8, cpu->pkru, 0);
 }
 
 static void write_mxcsr(struct cpu *cpu, gva_t linear, uint8_t *b)
@@ -245,7 +260,7 @@ static void save_standard(struct cpu *cpu, const struct uop *u, bool optimised)
     cpu_probe(cpu, linear, size, MEM_WRITE, 0);
     uint64_t old = cpu_read_linear(cpu, linear + LEGACY_SIZE, 8, 0);
     memset(b, 0, sizeof(b));
-    write_components(cpu, linear, b, optimised ? rfbm & used : rfbm, u->size == 3);
+    write_components(cpu, linear, b, optimised ? rfbm & used : rfbm, u->size == 3, PKRU_OFFSET);
     if (rfbm & (XSTATE_SSE | XSTATE_AVX))
         write_mxcsr(cpu, linear, b);
     cpu_write_linear(cpu, linear + LEGACY_SIZE, 8, (old & ~rfbm) | (rfbm & used), 0);
@@ -263,7 +278,7 @@ static void save_compacted(struct cpu *cpu, const struct uop *u, bool supervisor
     gva_t linear = area(cpu, u, size, 64, MEM_WRITE);
     cpu_probe(cpu, linear, size, MEM_WRITE, 0);
     memset(b, 0, sizeof(b));
-    write_components(cpu, linear, b, rfbm & used, u->size == 3);
+    write_components(cpu, linear, b, rfbm & used, u->size == 3, pkru_offset(rfbm, true));
     if (rfbm & used & XSTATE_SSE)
         write_mxcsr(cpu, linear, b);
     store_le(b + LEGACY_SIZE, rfbm & used, 8);
@@ -313,6 +328,9 @@ static void restore(struct cpu *cpu, const struct uop *u, bool supervisor)
     bool has_avx = (rfbm & bv & XSTATE_AVX) && (!compacted || (comp & XSTATE_AVX));
     if (has_avx)
         cpu_read_bytes(cpu, linear + HEADER_END, b + HEADER_END, AVX_SIZE, 0);
+    uint32_t pkru = 0;
+    if (rfbm & bv & XSTATE_PKRU)
+        pkru = (uint32_t)cpu_read_linear(cpu, linear + pkru_offset(comp, compacted), 8, 0);
     /* MXCSR: the standard form loads it with SSE or AVX whatever XSTATE_BV says; the compacted form with SSE.
      */
     bool load_mxcsr = compacted ? rfbm & bv & XSTATE_SSE : rfbm & (XSTATE_SSE | XSTATE_AVX);
@@ -341,6 +359,10 @@ static void restore(struct cpu *cpu, const struct uop *u, bool supervisor)
             else
                 memset(cpu->v[i].b + 16, 0, 16);
         }
+    if (rfbm & XSTATE_PKRU) {
+        cpu->pkru = pkru;
+        cpu_mode_changed(cpu);
+    }
 }
 
 void helper_xrstor(struct cpu *cpu, const struct uop *u)

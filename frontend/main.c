@@ -23,6 +23,7 @@ struct program {
     struct host_serial serial;
     struct host_disk disks[OPTION_DRIVES_MAX];
     struct machine *machine;
+    struct sampler sampler; /* for --stats */
     FILE *log_file, *hash_file;
 };
 
@@ -57,12 +58,13 @@ static bool stop_signal_pending(void *owner)
     return sigtimedwait(&set, NULL, &(struct timespec){0, 0}) > 0;
 }
 
-static void poll_input(void *owner)
+static bool poll_input(void *owner)
 {
     struct program *p = owner;
     host_serial_poll(&p->serial, &p->machine->uart);
     if (p->serial.quit || stop_signal_pending(p))
         machine_stop(p->machine);
+    return p->serial.in >= 0;
 }
 
 static bool open_all(struct program *p, struct machine_config *c, struct error *e)
@@ -160,7 +162,7 @@ static int finish(struct program *p, enum machine_end end, double seconds)
     if (p->hash_file)
         write_hash(p);
     log_unimplemented_summary(&p->log, p->log.out);
-    if (o->stats && !stats_write(p->machine, o->stats, seconds, &e))
+    if (o->stats && !stats_write(p->machine, &p->sampler, o->stats, seconds, &e))
         status = fail(&e);
     if (o->save) {
         if (!machine_save(p->machine, o->save, &e))
@@ -184,6 +186,8 @@ static int run_program(struct program *p)
     const struct options *o = &p->options;
     struct error e;
     struct machine_config c = {.memory = o->memory,
+                               .jit = o->jit,
+                               .jit_hot = o->jit_hot,
                                .cpus = o->cpus,
                                .model = o->model,
                                .boot = {.kernel = o->kernel, .initrd = o->initrd, .append = o->append},
@@ -230,7 +234,10 @@ static int run_program(struct program *p)
             sigprocmask(SIG_BLOCK, &set, NULL);
         }
         double start = now_seconds();
+        if (o->stats)
+            sampler_start(&p->sampler, m);
         enum machine_end end = run(p);
+        sampler_stop(&p->sampler);
         status = finish(p, end, now_seconds() - start);
     } else {
         status = fail(&e);

@@ -209,16 +209,27 @@ static bool option_device(struct options *o, const char *name, const char *value
 
 static bool option_accel(struct options *o, const char *name, const char *value, struct error *e)
 {
-    (void)o;
     if (!strncmp(value, "tcg", 3) && (value[3] == '\0' || value[3] == ','))
         return true;
-    if (!strcmp(value, "interp"))
+    if (!strcmp(value, "interp")) {
+        o->jit = false;
         return true;
+    }
+    if (!strncmp(value, "jit", 3) && (value[3] == '\0' || value[3] == ',')) {
+        uint64_t hot = 0;
+        const char *end = value + 3;
+        if (*end && (strncmp(end, ",hot=", 5) || !parse_number(end + 5, &hot, &end) || *end || hot < 1 ||
+                     hot > 1000000))
+            return error_set(e, "%s %s: after jit only hot=N is known, N from 1 to 1000000", name, value);
+        o->jit = true;
+        o->jit_hot = (uint32_t)hot;
+        return true;
+    }
     if (!strcmp(value, "kvm")) {
         fprintf(stderr, "droste: %s kvm: not needed, running in software\n", name);
         return true;
     }
-    return error_set(e, "%s %s: must be interp or tcg", name, value);
+    return error_set(e, "%s %s: must be jit, interp or tcg", name, value);
 }
 
 static bool option_enable_kvm(struct options *o, const char *name, const char *value, struct error *e)

@@ -29,6 +29,8 @@ struct options {
     uint16_t debug_exit_base;
     uint32_t debug_exit_size;
     bool no_reboot, nographic;
+    bool jit;
+    uint32_t jit_hot; /* 0: not given */
     int64_t rtc_start; /* seconds since 1970 */
     const char *trace, *log_file, *stats, *save, *loadvm, *state_hash_file;
     uint64_t at;               /* tick, UINT64_MAX: not given */

@@ -41,10 +41,23 @@ static cJSON *processor(const struct cpu *cpu)
     return o;
 }
 
-bool stats_write(const struct machine *m, const char *path, double seconds, struct error *e)
+/* The host's time by what processors were doing when it was sampled. */
+static void host_time(cJSON *o, const struct sampler *s, double seconds)
+{
+    uint64_t all = s->l1 + s->l2 + s->idle;
+    double one = all ? seconds / (double)all : 0;
+    number(o, "samples", all);
+    cJSON_AddNumberToObject(o, "wall_seconds_l1", (double)s->l1 * one);
+    cJSON_AddNumberToObject(o, "wall_seconds_l2", (double)s->l2 * one);
+    cJSON_AddNumberToObject(o, "wall_seconds_idle", (double)s->idle * one);
+}
+
+bool stats_write(const struct machine *m, const struct sampler *s, const char *path, double seconds,
+                 struct error *e)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddNumberToObject(o, "wall_seconds", seconds);
+    host_time(o, s, seconds);
     number(o, "ticks", m->clock.now);
     uint64_t instructions = 0;
     cJSON *cpus = cJSON_CreateArray();

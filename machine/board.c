@@ -62,8 +62,8 @@ static void a20_set(void *owner, bool enabled)
 static void poll_tick(void *owner)
 {
     struct machine *m = owner;
-    m->config.poll(m->config.owner);
-    machine_arm_poll(m);
+    if (m->config.poll(m->config.owner))
+        machine_arm_poll(m);
 }
 
 void machine_arm_poll(struct machine *m)

@@ -8,6 +8,7 @@
 
 #include "bios/boot.h"
 #include "cpu/exec.h"
+#include "cpu/jit/jit.h"
 
 static bool make_cpus(struct machine *m, struct error *e)
 {
@@ -34,6 +35,17 @@ static bool make_cpus(struct machine *m, struct error *e)
     return true;
 }
 
+/* No back end for this host is no error: then everything is interpreted. */
+static bool attach_jit(struct machine *m, struct error *e)
+{
+    if (!m->config.jit || jit_attach(m->code, m->config.jit_hot, e))
+        return true;
+    if (e->message[0])
+        return false;
+    log_warn(m->log, "jit: no back end for this host's processor; interpreting");
+    return true;
+}
+
 bool machine_init(struct machine *m, const struct machine_config *c, struct error *e)
 {
     memset(m, 0, sizeof(*m));
@@ -46,7 +58,7 @@ bool machine_init(struct machine *m, const struct machine_config *c, struct erro
     machine_interrupts_init(m);
     bool ok = phys_init(&m->phys, c->memory, PCI_MMIO_BASE, &m->bus, e) &&
               (m->code = code_cache_new(&m->phys, e)) != NULL && (m->stubs = stub_cache_new(e)) != NULL &&
-              machine_wire(m, e) && make_cpus(m, e) && machine_register(m, e) && machine_reset(m, e);
+              attach_jit(m, e) && machine_wire(m, e) && make_cpus(m, e) && machine_register(m, e) && machine_reset(m, e);
     if (!ok)
         machine_free(m);
     return ok;
@@ -59,6 +71,7 @@ void machine_free(struct machine *m)
     free(m->cpus);
     code_cache_free(m->code);
     stub_cache_free(m->stubs);
+    machine_hash_forget(m);
     if (m->phys.ram)
         phys_free(&m->phys);
     m->cpus = NULL;
@@ -96,6 +109,7 @@ bool machine_reset(struct machine *m, struct error *e)
         code_cache_clear(m->code);
         for (uint32_t i = 0; i < m->cpu_count; i++)
             mmu_drop_all(&m->cpus[i].mmu);
+        machine_hash_forget(m);
         phys_clear(&m->phys);
     }
     machine_reset_devices(m);

@@ -34,6 +34,8 @@
 struct machine_config {
     uint64_t memory; /* bytes, a multiple of 4096 */
     uint32_t cpus;
+    bool jit; /* translate to host code where the host has a back end; else, and where not, interpret */
+    uint32_t jit_hot; /* runs of a block before it is translated; 0: the default */
     struct cpu_model model;
     struct boot_files boot; /* kernel NULL: nothing is loaded */
     int64_t rtc_start;      /* seconds since 1970 */
@@ -44,10 +46,11 @@ struct machine_config {
     const struct chardev *serial; /* COM1's output; may be NULL */
     const struct blockdev *drives[MACHINE_DRIVES_MAX];
     uint32_t drive_count;
-    /* Called each MACHINE_POLL_TICKS; delivers serial input by uart_receive(). NULL: there is no input. */
-    void (*poll)(void *owner);
-    /* Asked every MACHINE_STOP_TICKS while processors run: true ends machine_run(). Changes nothing in the
-     * machine. May be NULL. */
+    /* Called each MACHINE_POLL_TICKS; delivers serial input by uart_receive(). False: the input has ended,
+     * and it is not called again. NULL: there is no input. */
+    bool (*poll)(void *owner);
+    /* Asked every MACHINE_STOP_TICKS while processors run, and now and then while none does: true ends
+     * machine_run(). Changes nothing in the machine. May be NULL. */
     bool (*stop)(void *owner);
     /* Every processor is idle until a later tick: the host may sleep. May be NULL. */
     void (*idle)(void *owner, uint64_t ticks);
@@ -119,6 +122,7 @@ struct machine {
     int status;                /* of MACHINE_EXIT */
     struct error error;        /* of MACHINE_FAILED */
     struct state_list states;
+    struct machine_ram_hash *ram_hash; /* machine/hash.c; NULL until the first hash */
 };
 
 /* Creates a machine in its power-on state with its kernel loaded. False: e says why, and nothing is left. */
@@ -146,6 +150,13 @@ bool machine_reset(struct machine *m, struct error *e);
 
 /* Hash of everything the guest can see: all described state and RAM. */
 uint64_t machine_hash(struct machine *m);
+/* RAM's part of it; and the same without what is remembered of pages, for tests. */
+uint64_t machine_ram_hash(struct machine *m);
+uint64_t machine_ram_hash_whole(const struct machine *m);
+/* RAM changes behind the observers' backs (cleared, loaded): every page is hashed anew next time. */
+void machine_hash_forget(struct machine *m);
+/* Lazy flags in their one form that is saved and hashed. */
+void machine_settle_flags(struct machine *m);
 bool machine_save(struct machine *m, const char *path, struct error *e);
 /* Into a machine made with the same configuration. After an error the machine is of no use. */
 bool machine_load(struct machine *m, const char *path, struct error *e);

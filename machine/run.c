@@ -15,6 +15,8 @@
 /* Halted for so long with interrupts off, a processor waits for an NMI that no timer of the board has sent.
  */
 #define DEAD_TICKS (60 * CLOCK_HZ)
+/* While no processor runs, one jump to the next timer in so many asks whether to stop. */
+#define IDLE_ASKS 64
 /* Slices in which no time passes; a turn can legitimately begin with one. */
 #define STUCK_SLICES 1000
 
@@ -39,13 +41,16 @@ static struct cpu *runnable(struct machine *m)
     return cpu_runnable(&m->cpus[m->turn.cpu]) ? &m->cpus[m->turn.cpu] : NULL;
 }
 
-/* Nothing but input could wake a processor, and no processor takes interrupts. */
+/* Nothing but input could wake a processor, and none of them takes interrupts, or no input can come: a UART
+ * that is full has asked for its interrupt before. */
 static bool dead(const struct machine *m)
 {
     const struct clock *c = &m->clock;
     bool timers = c->heap_count > 1 || (c->heap_count == 1 && c->heap[0] != &m->poll_timer);
     if (timers && m->clock.now - m->turn.last_run < DEAD_TICKS)
         return false;
+    if (!timers && !uart_can_receive(&m->uart))
+        return true;
     for (uint32_t i = 0; i < m->cpu_count; i++) {
         const struct cpu *cpu = &m->cpus[i];
         if (cpu->activity == ACTIVITY_HLT && ((cpu->rflags & FLAG_IF) || cpu->vmx_non_root) && c->heap_count)
@@ -117,7 +122,7 @@ static void after_slice(struct machine *m, struct cpu *cpu)
 
 enum machine_end machine_run(struct machine *m, uint64_t until)
 {
-    unsigned stuck = 0;
+    unsigned stuck = 0, idles = 0;
     uint64_t unasked = 0;
     m->end = MACHINE_RUNNING;
     while (m->end == MACHINE_RUNNING) {
@@ -142,6 +147,8 @@ enum machine_end machine_run(struct machine *m, uint64_t until)
         if (!cpu) {
             if (!idle(m, until))
                 break;
+            if (m->config.stop && ++idles % IDLE_ASKS == 0)
+                m->stop_wanted |= m->config.stop(m->config.owner);
             continue;
         }
         uint64_t ticks = MIN(MIN(m->clock.next, until) - m->clock.now, MACHINE_STOP_TICKS);

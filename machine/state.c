@@ -1,5 +1,5 @@
 /*
- * machine/state.c -- the machine's state as a whole: hash, save, load.
+ * machine/state.c -- the machine's state as a whole: save, load.
  *
  * What is state is described where each struct is; here it is gathered (machine_wire registers the items).
  */
@@ -9,34 +9,7 @@
 #include <string.h>
 
 #include "cpu/exec.h"
-#include "cpu/flags.h"
 #include "snapshots/file.h"
-
-static bool page_is_zero(const uint8_t *p)
-{
-    const uint64_t *w = (const uint64_t *)(const void *)p;
-    for (unsigned i = 0; i < PAGE_SIZE / 8; i += 8)
-        if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
-            return false;
-    return true;
-}
-
-/* Lazy flags have many forms of the same value; what is saved and hashed is one of them. */
-static void settle_flags(struct machine *m)
-{
-    for (uint32_t i = 0; i < m->cpu_count; i++)
-        flags_set_arith(&m->cpus[i], flags_arith(&m->cpus[i]));
-}
-
-uint64_t machine_hash(struct machine *m)
-{
-    settle_flags(m);
-    uint64_t h = state_list_hash(&m->states, 0);
-    for (uint64_t at = 0; at < m->phys.ram_size; at += PAGE_SIZE)
-        if (!page_is_zero(m->phys.ram + at))
-            h = state_hash_bytes(m->phys.ram + at, PAGE_SIZE, h ^ at);
-    return h;
-}
 
 /* What must be equal between the machine that was saved and the one that it is loaded into. */
 static void describe(const struct machine *m, char *text, size_t n)
@@ -49,7 +22,7 @@ static void describe(const struct machine *m, char *text, size_t n)
 bool machine_save(struct machine *m, const char *path, struct error *e)
 {
     char text[256];
-    settle_flags(m);
+    machine_settle_flags(m);
     describe(m, text, sizeof(text));
     return snapshot_save(path, &m->states, text, m->phys.ram, m->phys.ram_size, e);
 }
@@ -60,6 +33,7 @@ bool machine_load(struct machine *m, const char *path, struct error *e)
     describe(m, text, sizeof(text));
     /* Everything made from the old RAM goes first: its pages lose their observers. */
     code_cache_clear(m->code);
+    machine_hash_forget(m);
     for (uint32_t i = 0; i < m->cpu_count; i++)
         mmu_drop_all(&m->cpus[i].mmu);
     return snapshot_load(path, &m->states, text, m->phys.ram, m->phys.ram_size, e) && machine_loaded(m, e);

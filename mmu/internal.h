@@ -4,9 +4,14 @@
  * Not for other folders. The pieces, and who owns them:
  *
  *   walk.c    struct walk_rules    what a mode means for a walk, computed once for each context
- *   tlb.c     struct mmu_context   a TLB context with its rules and paging-structure cache, one pool a
- * processor ept.c     struct ept_space     cached EPT translations of one EPTP, shared by all processors
+ *   context.c struct mmu_pool      the contexts of a processor and the caches that they share
+ *   tlb.c     struct mmu_context   what a context holds: fills and drops
+ *   ept.c     struct ept_space     cached EPT translations of one EPTP, shared by all processors
  *   tables.c  struct tables        which bytes of RAM made cached translations, one store a machine
+ *
+ * The caches behind the first-level tables are shared by their users and tagged with a number of 12 bits that
+ * stands for the user: it takes a new number to forget all it has there. When the numbers run out, the cache
+ * is cleared and they start anew.
  *
  * A *table page* is a page of RAM from which walks read entries. Its record keeps a copy of each 8-byte word
  * that was used, so that a write can be judged by what it changed, and a list of nodes, one for each *owner*
@@ -31,19 +36,22 @@
 #define PTE_XD   BIT(63)
 #define PTE_ADDR BITS(51, 12)
 
-#define EPT_R   BIT(0)
-#define EPT_W   BIT(1)
-#define EPT_X   BIT(2)
-#define EPT_RWX BITS(2, 0)
-#define EPT_PS  BIT(7)
-#define EPT_A   BIT(8)
-#define EPT_D   BIT(9)
-#define EPTP_AD BIT(6)
+#define EPT_R           BIT(0)
+#define EPT_W           BIT(1)
+#define EPT_X           BIT(2)  /* with mode-based execute control: of supervisor-mode linear addresses */
+#define EPT_XU          BIT(10) /* with mode-based execute control: of user-mode linear addresses */
+#define EPT_RWX         BITS(2, 0)
+#define EPT_PS          BIT(7)
+#define EPT_A           BIT(8)
+#define EPT_D           BIT(9)
+#define EPT_SUPPRESS_VE BIT(63)
+#define EPTP_AD         BIT(6)
 
 /* What an access needs or a page gives: EPT's own bits serve both dimensions. */
-#define CAN_READ  1u
-#define CAN_WRITE 2u
-#define CAN_EXEC  4u
+#define CAN_READ      1u
+#define CAN_WRITE     2u
+#define CAN_EXEC      4u
+#define CAN_EXEC_USER 0x400u /* EPT_XU: only between walk.c and ept.c, with mode-based execute control */
 
 #define LEVELS_MAX 5
 
@@ -98,6 +106,7 @@ struct ept_rules {
     uint8_t maxphyaddr;
     bool ad;           /* accessed and dirty flags are enabled */
     bool execute_only; /* capability */
+    bool mbe;          /* mode-based execute control */
 };
 
 /* One entry that a walk read. */
@@ -169,24 +178,41 @@ bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_
 /* -- EPT ---------------------------------------------------------------------------------------------------
  */
 
-#define EPT_SPACES      16
-#define EPT_CACHE_BITS  12
-#define EPT_CACHE_COUNT (1u << EPT_CACHE_BITS)
+#define CACHE_ID_BITS 12 /* of a tag: whose entry it is; 0: nobody's, so a cache of zeros is empty */
+#define CACHE_ID_MAX  (BIT(CACHE_ID_BITS) - 1)
+
+#define EPT_SPACES      64
+#define EPT_CACHE_COUNT 4096u /* pages that a 4 KB page of EPT maps */
+#define EPT_LARGE_COUNT 1024u /* parts of 2 MB of larger pages */
+#define EPT_WAYS_COUNT  1024u /* tables of level 1 */
+#define EPT_LARGE_SHIFT 21
 
 struct ept_cached {
-    gpa_t tag;     /* guest-physical page; ~0 empty */
-    uint64_t page; /* host-physical page | CAN_* | EPT_CACHED_DIRTY */
+    uint64_t tag;  /* guest-physical page << 12 | id; of a large page: its 2 MB part << 12 | id */
+    uint64_t page; /* host-physical page (or part) | CAN_* | flags */
 };
 #define EPT_CACHED_DIRTY BIT(3)
+#define EPT_CACHED_MISCONFIG                                                                                 \
+    BIT(4) /* the entry of level 1 is a misconfiguration: hypervisors mark MMIO so                           \
+            */
+
+/* A cached way from the EPT pointer to a table of level 1. */
+struct ept_way {
+    uint64_t tag;     /* guest-physical address >> 21 << 12 | id */
+    gpa_t table;      /* host-physical */
+    uint8_t *host;    /* of the table */
+    uint32_t node;    /* its dependency node for this space */
+    uint16_t allowed; /* CAN_* of the entries above */
+};
 
 struct ept_space {
     struct ept_rules rules;
     bool used;
     bool pending; /* to be reset at the end of a write's handling */
     uint16_t index;
+    uint16_t id;    /* in tags */
     uint32_t nodes; /* dependency nodes owned, 0 none */
     uint64_t stamp; /* last use */
-    struct ept_cached cache[EPT_CACHE_COUNT];
 };
 
 struct ept_request {
@@ -199,7 +225,9 @@ struct ept_request {
     gva_t linear;
     bool probe;
 };
-void ept_rules_make(struct ept_rules *r, const struct mmu *m, uint64_t eptp, uint8_t maxphyaddr);
+void ept_rules_make(struct ept_rules *r, const struct mmu *m, uint64_t eptp, uint8_t maxphyaddr, bool mbe);
+/* SDM 3C, "EPT Misconfigurations". */
+bool ept_misconfigured(const struct ept_rules *r, uint64_t entry, unsigned level);
 bool ept_translate(const struct ept_request *q, struct walk_result *out, struct mmu_fault *f);
 /* The space of `rules`, made at need by recycling the one that was used least recently. */
 struct ept_space *ept_space_find(struct phys *p, const struct ept_rules *rules);
@@ -207,19 +235,23 @@ struct ept_space *ept_space_find(struct phys *p, const struct ept_rules *rules);
 void ept_space_reset(struct phys *p, struct ept_space *s);
 /* An entry that made cached translations has changed; [gpa, gpa + span) is what it covers. */
 void ept_entry_changed(struct phys *p, struct ept_space *s, unsigned level, gpa_t gpa, uint64_t before);
-/* Number of cached translations that differ from a walk. */
-uint32_t ept_space_verify(struct mmu *m, struct ept_space *s, gpa_t *first);
+/* Forgets what is cached of the space by way of a table that is no longer watched. */
+void ept_forget_table(struct phys *p, struct ept_space *s, unsigned level, gpa_t base);
+/* Counts cached translations that differ from a walk; *first is the first of all counted. */
+void ept_space_verify(struct mmu *m, struct ept_space *s, gpa_t *first, uint32_t *differences);
 
 /* -- Contexts ----------------------------------------------------------------------------------------------
  */
 
-#define PSC_BITS  6
-#define PSC_COUNT (1u << PSC_BITS)
-#define PSC_SHIFT 21
+#define PSC_COUNT  1024u
+#define PSC_SHIFT  21
+#define TLB2_SETS  4096u
+#define TLB2_WAYS  2u
+#define EXEC_COUNT (1u << TLB_EXEC_BITS)
 
 /* A cached way from the root to the table that holds the entry of a page. */
 struct psc_entry {
-    uint64_t tag; /* linear >> PSC_SHIFT; ~0 empty */
+    uint64_t tag; /* linear >> PSC_SHIFT << 12 | id of the context */
     gpa_t table;  /* after EPT */
     gpa_t table_guest;
     uint8_t *host; /* of the table */
@@ -228,30 +260,51 @@ struct psc_entry {
     uint8_t flags; /* US << 2 | RW << 1 | XD of the entries above */
 };
 
+/* Second level: what a walk gave, also where the tables of the first level may not have it. */
+struct tlb2_entry {
+    uint64_t tag;  /* linear page | id of the context */
+    uint64_t page; /* guest-physical page after EPT | CAN_* | TLB2_DIRTY */
+};
+#define TLB2_DIRTY BIT(3)
+
+/* Slots of a table that may hold an entry: all others are as they were made. */
+struct slot_set {
+    uint64_t groups;                  /* bit n: slots[n] is not 0 */
+    uint64_t slots[TLB_ENTRIES / 64]; /* bit n of word m: slot 64 m + n */
+};
+_Static_assert(TLB_ENTRIES / 64 <= 64 && EXEC_COUNT <= TLB_ENTRIES,
+               "the words of a slot_set fit its summary");
+
 struct mmu_context {
     struct walk_rules rules;
     struct tlb *tlb;
     struct mmu *mmu;
     struct ept_rules ept_rules;
-    struct ept_space *space; /* NULL: none, or to be found again */
-    uint64_t hash;           /* of tlb->mode */
-    uint64_t stamp;          /* last use */
-    uint32_t nodes;          /* dependency nodes owned, 0 none */
-    uint16_t owner;          /* its name in dependency nodes */
+    struct ept_space *space;  /* NULL: none, or to be found again */
+    uint64_t stamp;           /* last use */
+    uint64_t hash;            /* of tlb->mode */
+    uint32_t nodes;           /* dependency nodes owned, 0 none */
+    uint16_t owner;           /* its name in dependency nodes */
+    uint16_t tlb2_id, psc_id; /* in tags */
+    uint16_t next;            /* in the chain of its hash: index + 1, 0 none */
+    uint32_t serial;          /* counts the modes it has had */
+    bool used;
     bool ept;
-    bool psc_filled;
-    uint32_t read_filled, write_filled, exec_filled; /* bit n: the n-th 32nd of the table may have entries */
-    struct psc_entry psc[PSC_COUNT];
+    bool exec_stale; /* an exec translation has gone while another context was current: generation is due */
+    uint64_t exec_evicted[8]; /* by page & 511: pages that had an exec entry since the generation moved */
+    struct slot_set read, write, exec;
 };
 
-#define RECENT_BITS 4
-#define RECENT_WAYS 4u
+#define RECENT_BITS  6
+#define RECENT_WAYS  4u
+#define CHAINS_COUNT 256u
 
 /* A mode as cpu/ gave it lately, with its context. */
 struct mmu_recent {
     struct mmu_mode mode;
-    struct mmu_context *context; /* NULL: slot free */
-    struct mmu_context *system;  /* for implicit supervisor accesses; NULL: not looked up */
+    struct mmu_context *context;    /* NULL: slot free */
+    struct mmu_context *system;     /* for implicit supervisor accesses; NULL: not looked up */
+    uint32_t serial, system_serial; /* of the contexts when they were looked up */
 };
 
 struct mmu_pool {
@@ -260,7 +313,17 @@ struct mmu_pool {
     struct mmu_recent *selected;                              /* what mmu->current was selected by */
     struct mmu_recent *previous;                              /* and what was selected before it, or NULL */
     uint64_t clock;
-    uint32_t slot; /* index in phys->mmus */
+    uint64_t random;               /* picks candidates for recycling */
+    uint32_t slot;                 /* index in phys->mmus */
+    uint32_t made;                 /* contexts [0, made) have been initialised */
+    uint32_t limit;                /* at most so many are made */
+    uint16_t chains[CHAINS_COUNT]; /* contexts in use by hash: index + 1, 0 none */
+    uint16_t tlb2_next, psc_next;  /* ids to be given out */
+    uint32_t tlb2_mask, psc_mask;  /* sets in use - 1: fewer in tests */
+    /* By slot of the write tables: bit n, context n may have an entry there. */
+    uint64_t writers[TLB_ENTRIES][MMU_CONTEXTS / 64];
+    struct psc_entry psc[PSC_COUNT];
+    struct tlb2_entry tlb2[TLB2_SETS][TLB2_WAYS];
 };
 
 static inline struct mmu_pool *mmu_pool(const struct mmu *m)
@@ -268,26 +331,83 @@ static inline struct mmu_pool *mmu_pool(const struct mmu *m)
     return m->walk_cache;
 }
 
+static inline struct mmu_context *context_current(const struct mmu *m)
+{
+    return &mmu_pool(m)->contexts[m->current->index];
+}
+
+static inline struct psc_entry *psc_slot(const struct mmu_context *c, gva_t linear)
+{
+    struct mmu_pool *pool = mmu_pool(c->mmu);
+    return &pool->psc[((linear >> PSC_SHIFT) + c->psc_id * 97ull) & pool->psc_mask];
+}
+
+static inline uint64_t psc_tag(const struct mmu_context *c, gva_t linear)
+{
+    return linear >> PSC_SHIFT << CACHE_ID_BITS | c->psc_id;
+}
+
+static inline struct tlb2_entry *tlb2_set(const struct mmu_context *c, gva_t linear)
+{
+    struct mmu_pool *pool = mmu_pool(c->mmu);
+    return pool->tlb2[((linear >> PAGE_SHIFT) + c->tlb2_id * 73ull) & pool->tlb2_mask];
+}
+
+static inline unsigned exec_index(gva_t linear)
+{
+    return (unsigned)(linear >> PAGE_SHIFT) & (EXEC_COUNT - 1);
+}
+
+static inline gpa_t host_to_gpa(const struct phys *p, const uint8_t *host)
+{
+    const uint64_t off = (uint64_t)(host - p->ram);
+    return off < p->low_size ? off : off - p->low_size + BIT(32);
+}
+
+/* context.c */
+/* The mode of implicit supervisor accesses in `mode`; whether it is no other. */
+bool mode_system(const struct mmu_mode *mode, struct mmu_mode *system);
+/* The context for implicit supervisor accesses in the selected mode. */
+struct mmu_context *context_system(struct mmu *m);
+/* Binds the context to the space of its EPT pointer, which may have been recycled since; NULL without EPT. */
+struct ept_space *context_space(struct mmu_context *c);
+/* Calls fn for each context in use of every MMU. */
+void contexts_each(struct phys *p, void (*fn)(struct mmu_context *c, void *arg), void *arg);
+/* New numbers, so that nothing in the second level or in the paging-structure cache is the context's. */
+void context_forget_tlb2(struct mmu_context *c);
+void context_forget_psc(struct mmu_context *c);
+/* An exec translation of the context has gone. */
+void context_exec_dropped(struct mmu_context *c);
+
+/* tlb.c */
+/* Makes the tables empty that a context has not used yet, which are zero. */
+void context_make_tables(struct mmu_context *c);
 /* Forgets the context's translations, dependencies and EPT space; the context itself stays. */
 void context_reset(struct mmu_context *c);
 /* Drops translations of [linear, linear + span), caches of tables included. */
 void context_drop_range(struct mmu_context *c, gva_t linear, uint64_t span);
-/* Drops translations that lead to [gpa, gpa + span) of RAM. */
+/* Drops translations that lead to [gpa, gpa + span), which is RAM or is not. */
 void context_drop_target(struct mmu_context *c, gpa_t gpa, uint64_t span);
-void context_forget_node(struct mmu_context *c, uint32_t node);
-/* Calls fn for each context in use of every MMU. */
-void contexts_each(struct phys *p, void (*fn)(struct mmu_context *c, void *arg), void *arg);
+/* Forgets cached ways to a table that is no longer watched: at `level`, for addresses from base on. */
+void context_forget_table(struct mmu_context *c, unsigned level, uint64_t base);
+
+/* verify.c */
+/* Whether a walk without any cache gives the same: page (after EPT), rights and dirty flag. */
+bool verify_translation(struct mmu_context *c, gva_t linear, enum mmu_access access, gpa_t gpa);
+/* Debug mode: stops the program when it does not. */
+void verify_hit(struct mmu_context *c, gva_t linear, enum mmu_access access, gpa_t gpa);
 
 /* -- Dependencies ------------------------------------------------------------------------------------------
  */
 
-#define TABLES_RECORDS_MAX 6144u
-#define TABLES_NODES_MAX   65536u
+#define TABLES_RECORDS_MAX 16384u
+#define TABLES_NODES_MAX   262144u
+#define TABLES_HASH_COUNT  65536u
 /* The most records and nodes one walk can take: 5 levels, each with an EPT walk of 5, and the final EPT walk.
  */
 #define TABLES_WALK_MAX 40u
 
-#define OWNER_SPACE 0x8000u /* | index of the EPT space; else slot of the MMU << 6 | index of the context */
+#define OWNER_SPACE 0x8000u /* | index of the EPT space; else slot of the MMU << 7 | index of the context */
 
 struct table_record {
     uint64_t shadow[512]; /* the words in use as they are in RAM */
@@ -303,6 +423,7 @@ struct dep_node {
     uint32_t record; /* 0: node is free */
     uint32_t page_next, page_prev;
     uint32_t owner_next, owner_prev;
+    uint32_t hash_next;
     uint16_t owner;
     uint8_t level;
     uint8_t format; /* enum table_format */
@@ -314,10 +435,17 @@ struct tables {
     uint32_t record_count, record_free, record_free_count;
     struct dep_node *nodes; /* [1, node_count) */
     uint32_t node_count, node_capacity, node_free, node_free_count;
-    uint64_t drops;           /* counts everything dropped: a walk during which it moved is not cached */
-    bool pending;             /* a space waits for its reset */
-    uint64_t clock;           /* of spaces */
-    struct ept_space *spaces; /* EPT_SPACES of them */
+    uint32_t record_max, node_max; /* bounds: lower in tests */
+    uint32_t *hash;                /* nodes by record, owner, level and base: TABLES_HASH_COUNT chains */
+    uint64_t drops;                /* counts everything dropped: a walk during which it moved is not cached */
+    bool pending;                  /* a space waits for its reset */
+    uint64_t clock;                /* of spaces */
+    struct ept_space *spaces;      /* EPT_SPACES of them */
+    uint16_t space_id_next;
+    uint32_t ept_mask, ept_large_mask, ept_ways_mask; /* entries in use - 1: fewer in tests */
+    struct ept_cached ept_cache[EPT_CACHE_COUNT];
+    struct ept_cached ept_large[EPT_LARGE_COUNT];
+    struct ept_way ept_ways[EPT_WAYS_COUNT];
 };
 
 static inline struct tables *phys_tables(const struct phys *p)

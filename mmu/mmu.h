@@ -24,6 +24,7 @@ struct mmu_mode {
     bool ac;            /* RFLAGS.AC, for SMAP */
     bool ept;           /* in VMX non-root operation with "enable EPT" */
     uint8_t maxphyaddr; /* bits */
+    bool mbe;           /* with ept: "mode-based execute control for EPT" */
 };
 
 enum mmu_access { MMU_READ, MMU_WRITE, MMU_EXEC };
@@ -42,12 +43,13 @@ enum mmu_fault_kind {
     MMU_FAULT_EPT_VIOLATION, /* qualification, gpa, linear are valid */
     MMU_FAULT_EPT_MISCONFIG, /* gpa is valid */
     MMU_FAULT_PML_FULL,      /* page-modification log full: VM exit before the access */
-    MMU_FAULT_APIC_ACCESS, /* a paging-structure entry lies, after EPT, in the APIC-access page: gpa is valid
-                            */
+    MMU_FAULT_APIC_ACCESS,   /* a paging-structure entry or what mmu_translate_gpa() is asked for lies, after
+                                EPT, in the   APIC-access page: gpa is valid */
 };
 
 struct mmu_fault {
     uint8_t kind;           /* enum mmu_fault_kind */
+    bool convertible;       /* of an EPT violation: bit 63, "suppress #VE", of the entry that decided is 0 */
     uint32_t error_code;    /* of the #PF: P, W, U, RSVD, I, PK bits */
     gva_t linear;           /* faulting linear address (CR2) */
     gpa_t gpa;              /* guest-physical address of an EPT event */
@@ -57,12 +59,12 @@ struct mmu_fault {
 /*
  * One TLB context: direct-mapped tables, one for each kind of access. An entry hits when
  * (linear ^ tag) <= 4096 - size; `host + (linear ^ tag)` is then the byte. The tag of an empty entry belongs
- * to another slot (~0, in the last slot 0), so that no address hits it, not even in the last page. Pages that
- * are not plain RAM (MMIO), and in `write` pages with observers, have no entry.
+ * to another slot (0, in slot 0 all ones), so that no address hits it, and a table of zeros needs only its
+ * slot 0 set. Pages that are not plain RAM (MMIO), and in `write` pages with observers, have no entry.
  */
-#define TLB_BITS      10
+#define TLB_BITS      12
 #define TLB_ENTRIES   (1u << TLB_BITS)
-#define TLB_EXEC_BITS 8
+#define TLB_EXEC_BITS 9
 
 struct tlb_entry {
     uint64_t tag;  /* linear page address, low 12 bits zero; empty: see above */
@@ -86,7 +88,7 @@ static inline unsigned tlb_index(uint64_t linear)
     return (unsigned)(linear >> PAGE_SHIFT) & (TLB_ENTRIES - 1);
 }
 
-#define MMU_CONTEXTS 32
+#define MMU_CONTEXTS 128
 
 /* Page-modification logging (SDM 3C, "Page-Modification Logging"): set by cpu/vmx for the current VMCS. */
 struct mmu_pml {
@@ -102,16 +104,25 @@ struct mmu_stats {
 
 struct mmu {
     struct phys *phys;
-    struct tlb *contexts; /* MMU_CONTEXTS of them */
+    struct tlb *contexts; /* MMU_CONTEXTS of them; touched when first used */
     struct tlb *current;
     struct mmu_pml pml;
     /* EPT capabilities that the walk depends on; set once, after mmu_init() and before any use of EPT. */
     bool ept_ad_supported, ept_execute_only;
     /*
-     * Bumped whenever an exec translation may have been dropped or changed, in any context: a cached jump is
-     * good for one pair (context, generation). Selecting another context does not bump it.
+     * Bumped whenever an exec translation of the current context may have been dropped or changed: a cached
+     * jump is good for one pair (context, generation). What another context loses bumps it when that context
+     * is selected; selecting a context does not bump it otherwise.
      */
     uint64_t generation;
+    /*
+     * Debug mode, set before first use or followed by mmu_drop_all(): the tables of contexts are not filled,
+     * so each access comes to mmu_translate(), which compares what it has cached with a walk and stops the
+     * program where they differ.
+     */
+    bool verify;
+    gpa_t local_apic; /* page of this processor's local APIC | 1, 0 none: like mmu_mode.apic_page. After a
+                         change, mmu_drop_all() */
     struct mmu_stats stats;
     void *walk_cache; /* owned by mmu/ */
 };

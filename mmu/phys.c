@@ -18,6 +18,32 @@
 /* Kept free for every other use of memory: the widest physical address of today's processors. */
 #define PHYS_RAM_MAX (BIT(52) - BIT(32))
 
+#define HUGE_PAGE BIT(21) /* of hosts that have them; elsewhere the alignment does no harm */
+
+void *memory_reserve(uint64_t size)
+{
+    /* More than asked for, to begin where a huge page of the host does; what sticks out goes back. */
+    const uint64_t mapped = size + HUGE_PAGE;
+    uint8_t *at =
+        mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    uint8_t *memory = (uint8_t *)ALIGN_UP((uintptr_t)at, HUGE_PAGE);
+    uint8_t *end = (uint8_t *)ALIGN_UP((uintptr_t)(memory + size), PAGE_SIZE);
+    if (memory > at)
+        munmap(at, (size_t)(memory - at));
+    if (at + mapped > end)
+        munmap(end, (size_t)(at + mapped - end));
+    (void)madvise(memory, size, MADV_HUGEPAGE); /* a wish only */
+    return memory;
+}
+
+void memory_release(void *memory, uint64_t size)
+{
+    if (memory)
+        munmap(memory, ALIGN_UP(size, PAGE_SIZE));
+}
+
 bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus, struct error *e)
 {
     memset(p, 0, sizeof *p);
@@ -29,17 +55,14 @@ bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus
         return error_set(e, "low memory cannot end at %#llx", (unsigned long long)hole);
     p->ram_size = ram_size;
     p->low_size = MIN(ram_size, hole);
-    /* Reserved but not touched: a page of the host is used when the guest first writes it. */
-    void *ram =
-        mmap(NULL, ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (ram == MAP_FAILED)
+    /* Neither RAM nor its metadata is touched before the guest does. */
+    p->ram = memory_reserve(ram_size);
+    if (!p->ram)
         return error_set(e, "cannot reserve %llu bytes of memory: %s", (unsigned long long)ram_size,
                          strerror(errno));
-    (void)madvise(ram, ram_size, MADV_HUGEPAGE); /* a wish only */
-    p->ram = ram;
-    p->pages = calloc(ram_size >> PAGE_SHIFT, sizeof p->pages[0]);
+    p->pages = memory_reserve((ram_size >> PAGE_SHIFT) * sizeof p->pages[0]);
     if (!p->pages) {
-        munmap(ram, ram_size);
+        memory_release(p->ram, ram_size);
         p->ram = NULL;
         return error_set(e, "cannot allocate the page table of %llu bytes of memory",
                          (unsigned long long)ram_size);
@@ -50,9 +73,8 @@ bool phys_init(struct phys *p, uint64_t ram_size, uint64_t hole, struct bus *bus
 void phys_free(struct phys *p)
 {
     tables_free(p);
-    if (p->ram)
-        munmap(p->ram, p->ram_size);
-    free(p->pages);
+    memory_release(p->ram, p->ram_size);
+    memory_release(p->pages, (p->ram_size >> PAGE_SHIFT) * sizeof p->pages[0]);
     memset(p, 0, sizeof *p);
 }
 
@@ -209,13 +231,14 @@ void phys_observe(struct phys *p, gpa_t gpa, uint8_t bits)
     if (!page)
         return;
     page->observers |= bits;
-    if (page->write_hint == WRITE_HINT_NONE)
+    if (!page->write_home && !page->write_slots)
         return;
     for (uint32_t i = 0; i < p->mmu_count; i++) {
         if (p->mmus[i])
             mmu_drop_write_host(p->mmus[i], phys_page_host(p, gpa));
     }
-    page->write_hint = WRITE_HINT_NONE;
+    page->write_home = 0;
+    page->write_slots = 0;
 }
 
 void phys_unobserve(struct phys *p, gpa_t gpa, uint8_t bits)

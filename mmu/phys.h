@@ -21,16 +21,21 @@ enum {
     OBSERVE_WATCH = 1 << 3,   /* debugger */
     OBSERVE_MONITOR = 1 << 4, /* MONITOR/MWAIT */
     OBSERVE_ROM = 1 << 5,     /* writes are dropped */
+    OBSERVE_HASH = 1 << 6,    /* not written since its hash was made (machine/hash.c) */
 };
 
+/* 8 bytes, so that the metadata of a page costs one load. All but the observers is owned by mmu/. */
 struct phys_page {
     uint8_t observers;
-    uint8_t write_hint;  /* what write-TLB entries may point here (owned by mmu/): see enum write_hint */
-    uint16_t write_slot; /* with WRITE_HINT_ONE: the only slot, in every context, that may hold it */
-    uint32_t deps;       /* tables observer: its dependency record, 0 none (owned by mmu/) */
+    /* Slots of write tables that may hold the page, in any context of any processor: its home (the page's
+     * number in RAM modulo the table's size), and of two others the first `write_slots`. */
+    uint64_t write_home : 1;
+    uint64_t write_slots : 2;
+    uint64_t write_slot0 : 12;
+    uint64_t write_slot1 : 12;
+    uint64_t deps : 24; /* tables observer: its dependency record, 0 none */
 };
-
-enum write_hint { WRITE_HINT_NONE, WRITE_HINT_ONE, WRITE_HINT_MANY };
+_Static_assert(sizeof(struct phys_page) == 8, "a page's metadata is one word");
 
 struct mmu;
 
@@ -54,6 +59,11 @@ struct phys {
     } observers[8]; /* by bit number */
     void *tables;   /* mmu/'s dependency store */
 };
+
+/* Zeroed memory that the host provides page by page when it is touched, by huge pages where it can; NULL when
+ * it cannot. */
+void *memory_reserve(uint64_t size);
+void memory_release(void *memory, uint64_t size);
 
 /* ram_size is a multiple of 4 KB; low RAM ends at `hole` at the latest (0xC0000000 or lower), high RAM starts
  * at 4 GB. */

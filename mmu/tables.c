@@ -53,17 +53,25 @@ bool tables_init(struct phys *p, struct error *e)
     if (t) {
         t->spaces = calloc(EPT_SPACES, sizeof t->spaces[0]);
         t->records = calloc(TABLES_RECORDS_MAX, sizeof t->records[0]);
+        t->hash = calloc(TABLES_HASH_COUNT, sizeof t->hash[0]);
     }
-    if (!t || !t->spaces || !t->records) {
+    if (!t || !t->spaces || !t->records || !t->hash) {
         if (t) {
             free(t->spaces);
             free(t->records);
+            free(t->hash);
         }
         free(t);
         return error_set(e, "no memory for the translation caches");
     }
     t->phys = p;
     t->record_count = t->node_count = 1; /* 0 means none */
+    t->record_max = TABLES_RECORDS_MAX;
+    t->node_max = TABLES_NODES_MAX;
+    t->space_id_next = 1;
+    t->ept_mask = EPT_CACHE_COUNT - 1;
+    t->ept_large_mask = EPT_LARGE_COUNT - 1;
+    t->ept_ways_mask = EPT_WAYS_COUNT - 1;
     p->tables = t;
     return true;
 }
@@ -77,6 +85,7 @@ void tables_free(struct phys *p)
         free(t->records[i]);
     free(t->records);
     free(t->nodes);
+    free(t->hash);
     free(t->spaces);
     free(t);
     p->tables = NULL;
@@ -85,7 +94,7 @@ void tables_free(struct phys *p)
 static bool tables_grow_records(struct tables *t)
 {
     for (unsigned i = 0; i < RECORDS_BATCH; i++) {
-        if (t->record_count == TABLES_RECORDS_MAX)
+        if (t->record_count >= t->record_max)
             return false;
         struct table_record *r = calloc(1, sizeof *r);
         if (!r)
@@ -101,7 +110,7 @@ static bool tables_grow_records(struct tables *t)
 static bool tables_grow_nodes(struct tables *t)
 {
     const uint32_t capacity = t->node_capacity ? t->node_capacity * 2 : 1024;
-    if (capacity > TABLES_NODES_MAX)
+    if (capacity > t->node_max)
         return false;
     struct dep_node *nodes = realloc(t->nodes, capacity * sizeof nodes[0]);
     if (!nodes)
@@ -147,7 +156,7 @@ bool tables_reserve(struct tables *t)
 
 struct mmu_context *tables_context(const struct tables *t, uint16_t owner)
 {
-    return &mmu_pool(t->phys->mmus[owner >> 6])->contexts[owner & 63];
+    return &mmu_pool(t->phys->mmus[owner >> 7])->contexts[owner & 127];
 }
 
 static uint32_t *owner_nodes(struct tables *t, uint16_t owner)
@@ -192,6 +201,21 @@ static uint32_t record_of(struct tables *t, gpa_t gpa)
     return index;
 }
 
+static uint32_t *hash_chain(struct tables *t, uint32_t record, uint16_t owner, uint8_t level, uint64_t base)
+{
+    const uint64_t x = (base ^ (uint64_t)owner << 40 ^ (uint64_t)record << 8 ^ level) * 0x9e3779b97f4a7c15ull;
+    return &t->hash[(x ^ x >> 32) % TABLES_HASH_COUNT];
+}
+
+static void node_unlink_hash(struct tables *t, uint32_t index)
+{
+    const struct dep_node *n = &t->nodes[index];
+    uint32_t *at = hash_chain(t, n->record, n->owner, n->level, n->base);
+    while (*at != index)
+        at = &t->nodes[*at].hash_next;
+    *at = n->hash_next;
+}
+
 static void node_unlink_page(struct tables *t, const struct dep_node *n)
 {
     if (n->page_prev)
@@ -204,6 +228,7 @@ static void node_unlink_page(struct tables *t, const struct dep_node *n)
 
 static void node_release(struct tables *t, uint32_t index)
 {
+    node_unlink_hash(t, index);
     t->nodes[index] = (struct dep_node){.page_next = t->node_free};
     t->node_free = index;
     t->node_free_count++;
@@ -220,8 +245,10 @@ static void node_free(struct tables *t, uint32_t index)
         *head = n->owner_next;
     if (n->owner_next)
         t->nodes[n->owner_next].owner_prev = n->owner_prev;
-    if (!(n->owner & OWNER_SPACE))
-        context_forget_node(tables_context(t, n->owner), index);
+    if (n->owner & OWNER_SPACE)
+        ept_forget_table(t->phys, &t->spaces[n->owner & ~OWNER_SPACE], n->level, n->base);
+    else
+        context_forget_table(tables_context(t, n->owner), n->level, n->base);
     node_unlink_page(t, n);
     node_release(t, index);
 }
@@ -244,9 +271,10 @@ static uint32_t node_make(struct tables *t, uint32_t record, uint16_t owner, uin
                           const struct walk_step *step)
 {
     struct table_record *r = t->records[record];
-    for (uint32_t i = r->nodes; i; i = t->nodes[i].page_next) {
+    uint32_t *chain = hash_chain(t, record, owner, step->level, step->base);
+    for (uint32_t i = *chain; i; i = t->nodes[i].hash_next) {
         const struct dep_node *n = &t->nodes[i];
-        if (n->owner == owner && n->level == step->level && n->base == step->base)
+        if (n->record == record && n->base == step->base && n->owner == owner && n->level == step->level)
             return i;
     }
     const uint32_t index = t->node_free;
@@ -260,6 +288,7 @@ static uint32_t node_make(struct tables *t, uint32_t record, uint16_t owner, uin
         .record = record,
         .page_next = r->nodes,
         .owner_next = *head,
+        .hash_next = *chain,
         .owner = owner,
         .level = step->level,
         .format = format,
@@ -268,7 +297,7 @@ static uint32_t node_make(struct tables *t, uint32_t record, uint16_t owner, uin
         t->nodes[r->nodes].page_prev = index;
     if (*head)
         t->nodes[*head].owner_prev = index;
-    r->nodes = *head = index;
+    r->nodes = *head = *chain = index;
     return index;
 }
 
@@ -342,7 +371,7 @@ static enum entry_kind entry_kind(const struct tables *t, const struct dep_node 
 
 static bool entry_present(const struct dep_node *n, uint64_t entry)
 {
-    return entry & (n->format == FORMAT_EPT ? EPT_RWX : PTE_P);
+    return entry & (n->format == FORMAT_EPT ? EPT_RWX | EPT_XU : PTE_P);
 }
 
 static bool node_dropped(const struct tables *t, const struct dep_node *n, uint64_t before, uint64_t after)
@@ -351,8 +380,14 @@ static bool node_dropped(const struct tables *t, const struct dep_node *n, uint6
     const struct entry_meaning *m = &entry_meanings[n->format][kind];
     uint64_t lost = m->lost, both = m->both;
     if (n->format == FORMAT_EPT) {
-        if (t->spaces[n->owner & ~OWNER_SPACE].rules.ad)
+        const struct ept_rules *rules = &t->spaces[n->owner & ~OWNER_SPACE].rules;
+        /* That it was wrong may be cached, and any bit may have mended it. */
+        if (ept_misconfigured(rules, before, n->level))
+            return true;
+        if (rules->ad)
             lost |= kind == ENTRY_TABLE ? EPT_A : EPT_A | EPT_D;
+        if (rules->mbe)
+            lost |= EPT_XU;
     } else {
         both |= tables_context(t, n->owner)->rules.reserved[n->level][kind != ENTRY_TABLE];
     }
@@ -377,9 +412,6 @@ static bool node_entry_written(struct tables *t, const struct dep_node *n, unsig
     const struct paging_mode *p = c->rules.paging;
     const uint64_t linear = n->base + (uint64_t)index * entry_span(p, n->level);
     t->drops++;
-    /* Only what was executable can be behind a cached jump. */
-    if (n->level > 1 || !(before & PTE_XD))
-        c->mmu->generation++;
     context_drop_range(c, linear_extend(p, linear), entry_span(p, n->level));
     return false;
 }
@@ -400,7 +432,7 @@ static bool node_word_written(struct tables *t, const struct dep_node *n, unsign
 static void record_word_written(struct tables *t, struct table_record *r, unsigned word, uint64_t after)
 {
     const uint64_t bit = BIT(word & 63), before = r->shadow[word];
-    if (!(r->used[word >> 6] & bit) || before == after)
+    if (before == after)
         return;
     r->shadow[word] = after;
     bool live = false;
@@ -427,8 +459,17 @@ void mmu_tables_written(struct phys *p, gpa_t gpa, uint32_t length)
     const uint8_t *host = phys_page_host(p, gpa);
     const unsigned first = (gpa & PAGE_MASK) / 8;
     const unsigned last = (unsigned)MIN(((gpa & PAGE_MASK) + length - 1) / 8, 511);
-    for (unsigned word = first; word <= last; word++)
-        record_word_written(t, r, word, load_le(host + word * 8, 8));
+    for (unsigned i = first / 64; i <= last / 64; i++) {
+        uint64_t left = r->used[i];
+        if (i == first / 64)
+            left &= ~0ull << (first % 64);
+        if (i == last / 64)
+            left &= ~0ull >> (63 - last % 64);
+        for (; left; left &= left - 1) {
+            const unsigned word = i * 64 + (unsigned)__builtin_ctzll(left);
+            record_word_written(t, r, word, load_le(host + word * 8, 8));
+        }
+    }
     if (!r->used_count) {
         /* Nothing left to protect. The last node to go takes no record with it here, so free it by hand. */
         while (r->nodes)

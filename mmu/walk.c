@@ -68,8 +68,10 @@ void mode_normalise(struct mmu_mode *n, const struct mmu_mode *mode)
     memset(n, 0, sizeof *n);
     n->maxphyaddr = (uint8_t)(mode->maxphyaddr < 32 ? 52 : MIN(mode->maxphyaddr, 52));
     n->ept = mode->ept;
-    if (mode->ept)
+    if (mode->ept) {
         n->eptp = mode->eptp & (BITS(51, 12) | BITS(6, 3));
+        n->mbe = mode->mbe;
+    }
     if (mode->apic_page & 1)
         n->apic_page = mode->apic_page & (PTE_ADDR | 1);
     if (kind == PAGING_NONE)
@@ -332,10 +334,8 @@ static bool walk_record(struct walk *w)
     }
     if (known)
         return true;
-    const uint64_t tag = q->linear >> PSC_SHIFT;
-    q->c->psc_filled = true;
-    q->c->psc[tag & (PSC_COUNT - 1)] = (struct psc_entry){
-        .tag = tag,
+    *psc_slot(q->c, q->linear) = (struct psc_entry){
+        .tag = psc_tag(q->c, q->linear),
         .table = last->at & ~PAGE_MASK,
         .table_guest = last->at_guest & ~PAGE_MASK,
         .host = last->host - (last->at & PAGE_MASK),
@@ -362,18 +362,22 @@ static bool walk_root(struct walk *w)
     return walk_down(w, r->paging->levels, root);
 }
 
-/* Tries the one entry that the paging-structure cache leads to; false on any obstacle, without side effects.
+enum cached { CACHED_NOTHING, CACHED_PAGE, CACHED_FAULT };
+
+/*
+ * Tries the one entry that the paging-structure cache leads to, without side effects. A fault is certain when
+ * that entry alone makes it. Access rights that the entries above won meanwhile are not in the cache: where
+ * they matter, the full walk decides.
  */
-static bool walk_cached(struct walk *w)
+static enum cached walk_cached(struct walk *w)
 {
     const struct walk_request *q = w->q;
     const struct walk_rules *r = q->rules;
-    const uint64_t tag = q->linear >> PSC_SHIFT;
     if (!q->c)
-        return false;
-    const struct psc_entry *e = &q->c->psc[tag & (PSC_COUNT - 1)];
-    if (e->tag != tag)
-        return false;
+        return CACHED_NOTHING;
+    const struct psc_entry *e = psc_slot(q->c, q->linear);
+    if (e->tag != psc_tag(q->c, q->linear))
+        return CACHED_NOTHING;
     const struct paging_mode *p = r->paging;
     const uint64_t linear = q->linear & (BIT(p->linear_bits) - 1);
     const uint64_t offset = (linear >> level_shift(p, e->level) & (BIT(p->index_bits) - 1)) * p->entry_size;
@@ -384,16 +388,31 @@ static bool walk_cached(struct walk *w)
     s->at_guest = e->table_guest + offset;
     s->host = e->host + offset;
     s->value = load_le(s->host, p->entry_size);
+    if (!(s->value & PTE_P)) {
+        walk_page_fault(w, 0);
+        return CACHED_FAULT;
+    }
     const bool leaf = e->level == 1 || ((s->value & PTE_PS) && (r->large_levels >> e->level & 1));
-    if (!(s->value & PTE_P) || !leaf || (s->value & r->reserved[e->level][1]))
-        return false;
-    w->flags = (e->flags & ((unsigned)(s->value & 6) | 1)) | (unsigned)(s->value >> 63);
-    /* Access rights that the entries above won meanwhile are not in the cache: let the full walk decide. */
-    if (!(r->allowed[w->flags] & ~pkey_denies(r, w, s->value) & access_bits(q->access)))
-        return false;
+    if (!leaf)
+        return CACHED_NOTHING;
+    if (s->value & r->reserved[e->level][1]) {
+        walk_page_fault(w, PF_P | PF_RSVD);
+        return CACHED_FAULT;
+    }
+    const unsigned own = (unsigned)(s->value & (PTE_US | PTE_RW)) | (unsigned)(s->value >> 63);
+    const unsigned need = access_bits(q->access);
+    w->flags = (e->flags & (own | 1)) | (own & 1);
+    if (!(r->allowed[w->flags] & ~pkey_denies(r, w, s->value) & need)) {
+        /* A change of U/S above drops the cached way, so only R/W and XD may be better than they seem. */
+        const unsigned best = (w->flags & PTE_US) | (own & (PTE_RW | 1));
+        if (r->pke || (r->allowed[best] & need))
+            return CACHED_NOTHING;
+        walk_page_fault(w, PF_P);
+        return CACHED_FAULT;
+    }
     w->step_count = 1;
     w->leaf_node = e->node;
-    return true;
+    return CACHED_PAGE;
 }
 
 static bool walk_page(struct walk *w, gpa_t *gpa, struct walk_result *out)
@@ -401,7 +420,8 @@ static bool walk_page(struct walk *w, gpa_t *gpa, struct walk_result *out)
     const struct walk_request *q = w->q;
     const struct walk_rules *r = q->rules;
     const unsigned need = access_bits(q->access);
-    if (!walk_cached(w) && !walk_root(w))
+    const enum cached cached = walk_cached(w);
+    if (cached == CACHED_FAULT || (cached == CACHED_NOTHING && !walk_root(w)))
         return false;
     const struct walk_step *leaf = &w->steps[w->step_count - 1];
     const unsigned denied = pkey_denies(r, w, leaf->value);
@@ -420,7 +440,7 @@ bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_
     struct tables *t = phys_tables(q->m->phys);
     struct walk w; /* filled by hand: most of it is steps that are not taken */
     struct walk_result page;
-    gpa_t gpa;
+    gpa_t gpa = 0;
 
     w.q = q;
     w.f = f;
@@ -448,17 +468,25 @@ bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_
             return false;
     }
     if (q->ept) {
+        /* Without paging every linear address is a user-mode address (SDM 3C, "EPT Violations"). */
+        const bool user = q->rules->paging->levels == 0 || w.flags & PTE_US;
+        unsigned access = access_bits(q->access);
+        if (access == CAN_EXEC && q->ept->mbe && user)
+            access = CAN_EXEC_USER;
         const struct ept_request e = {.m = q->m,
                                       .rules = q->ept,
                                       .space = q->space,
                                       .gpa = gpa,
-                                      .access = access_bits(q->access),
+                                      .access = access,
                                       .qualification = QUAL_LINEAR | QUAL_TRANSLATION,
                                       .linear = q->linear,
                                       .probe = q->probe};
         if (!ept_translate(&e, &page, f))
             return false;
         gpa = page.gpa;
+        /* What `can` says of fetches must hold for any access, since it is kept for all of them. */
+        if (q->ept->mbe)
+            page.can = (page.can & ~CAN_EXEC) | (page.can & (user ? CAN_EXEC_USER : CAN_EXEC) ? CAN_EXEC : 0);
         out->can &= page.can;
         out->dirty &= page.dirty;
         w.cacheable &= page.cacheable;

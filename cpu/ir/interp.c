@@ -67,7 +67,7 @@ void interp_prepare(struct uop *uops, uint32_t count, uint32_t key)
 
 /* -- Leaving in the middle of a block ------------------------------------------------------------------ */
 
-static bool leave_wanted(const struct cpu *cpu, uint64_t generation)
+bool interp_leave_wanted(const struct cpu *cpu, uint64_t generation)
 {
     return cpu->attention || !cpu->block->valid || cpu->mmu.generation != generation;
 }
@@ -77,7 +77,7 @@ static const struct uop *after_slow(struct cpu *cpu, const struct uop *u, uint64
 {
     const struct block *b = cpu->block;
     bool in_tail = u >= cpu->tail && u < cpu->tail + ARRAY_LEN(cpu->tail);
-    if (likely(!leave_wanted(cpu, generation)) || in_tail || u->insn + 1u >= b->insn_count)
+    if (likely(!interp_leave_wanted(cpu, generation)) || in_tail || u->insn + 1u >= b->insn_count)
         return u + 1;
     const struct uop *end = b->uops + b->insns[u->insn + 1].first;
     struct uop *t = cpu->tail;
@@ -105,9 +105,11 @@ static inline uint64_t cut_address(uint64_t ea, unsigned asize)
 static NORETURN void raise_unaligned(struct cpu *cpu, const struct uop *u, enum seg_reg seg, gva_t linear,
                                      unsigned size)
 {
-    if ((u->op == UOP_VLOAD16 || u->op == UOP_VSTORE16) && u->imm)
+    bool vector =
+        u->op == UOP_VLOAD16 || u->op == UOP_VSTORE16 || u->op == UOP_VLOAD32 || u->op == UOP_VSTORE32;
+    if (vector && u->imm)
         cpu_raise(cpu, EXC_GP, 0);
-    if ((cpu->key & KEY_L) && (!cpu_canonical(linear) || !cpu_canonical(linear + size - 1)))
+    if ((cpu->key & KEY_L) && (!cpu_canonical(cpu, linear) || !cpu_canonical(cpu, linear + size - 1)))
         cpu_raise(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0);
     cpu_raise(cpu, EXC_AC, 0);
 }
@@ -122,7 +124,8 @@ static gva_t general_address(struct cpu *cpu, const struct uop *u, unsigned size
         linear = cpu_linear(cpu, AM_SEG(u->am), ea, size, access);
     else if (!(cpu->key & KEY_L))
         linear &= 0xffffffffull;
-    if (unlikely(cpu->key & KEY_AC) && (linear & (size - 1)))
+    /* SDM 3A, "Alignment Check Exception": 32-byte operands count as two of 16. */
+    if (unlikely(cpu->key & KEY_AC) && (linear & (MIN(size, 16u) - 1)))
         raise_unaligned(cpu, u, AM_SEG(u->am), linear, size);
     return linear;
 }
@@ -165,7 +168,7 @@ static inline uint64_t cut_rip(uint64_t rip, unsigned size)
 static void check_target(struct cpu *cpu, const struct uop *u, uint64_t rip)
 {
     bool bad =
-        cpu->key & KEY_L ? !cpu_canonical(rip) : !(cpu->key & KEY_FLAT) && rip > cpu->seg[SEG_CS].limit;
+        cpu->key & KEY_L ? !cpu_canonical(cpu, rip) : !(cpu->key & KEY_FLAT) && rip > cpu->seg[SEG_CS].limit;
     if (unlikely(bad)) {
         cpu->uop = u;
         cpu_raise_gp0(cpu);
@@ -248,22 +251,20 @@ static inline bool compare_condition(unsigned cc, uint64_t ua, uint64_t ub, int6
     } while (0)
 /* clang-format on */
 
-/* Runs b and what follows it until the budget, an event or an unknown successor ends it; cpu->rip is set
- * then. */
-void interp_run(struct cpu *cpu, struct block *b)
+/* Runs b from u on, and what follows it, until the budget, an event or an unknown successor ends it; cpu->rip
+ * is set then. With a back end it ends with b. */
+static void run_from(struct cpu *cpu, struct block *b, const struct uop *u)
 {
     static const void *const labels[CODE_COUNT] = {
 #include "cpu/ir/interp_labels.h"
     };
     uint64_t *const r = cpu->r;
-    const struct uop *u;
     uint64_t generation = cpu->mmu.generation;
     struct jump_entry *const jumps = cpu->code->jumps[cpu->id];
     struct block *from;
     unsigned link = 0;
 
     cpu->block = b;
-    u = b->uops;
     GO;
 
 #include "cpu/ir/interp_ops.h"
@@ -283,7 +284,12 @@ chain : {
 }
 indirect:
     from = NULL;
-lookup : {
+lookup:
+    if (cpu->code->jit) {
+        cpu->block = NULL;
+        return;
+    }
+    {
     const struct jump_entry *j = &jumps[jump_hash(cpu->rip)];
     if (likely(j->rip == cpu->rip) && likely(j->key == cpu->key) && likely(j->tlb == cpu->tlb) &&
         likely(j->generation == cpu->mmu.generation) && likely(j->cs_base == cpu->seg[SEG_CS].base) &&
@@ -304,6 +310,8 @@ lookup : {
     cpu->block = NULL;
     return;
 }
+step_done:
+    return;
 stop_at_boundary:
     cpu->budget += b->insn_count - u->insn;
     cpu->rip = r[REG_PAGE] + b->insns[u->insn].offset;
@@ -314,4 +322,28 @@ stop_at_boundary:
 unknown:
     cpu->uop = u;
     require(false, "micro-op %u size %u has no handler", u->op, u->size);
+}
+
+void interp_run(struct cpu *cpu, struct block *b)
+{
+    run_from(cpu, b, b->uops);
+}
+
+void interp_rest(struct cpu *cpu, struct block *b, const struct uop *u)
+{
+    run_from(cpu, b, u);
+}
+
+bool interp_step(struct cpu *cpu, struct block *b, const struct uop *u)
+{
+    cpu->tail[0] = *u;
+    cpu->tail[1] = (struct uop){.op = UOP_LEAVE, .code = UOP_LEAVE * 4 + 1, .insn = u->insn};
+    run_from(cpu, b, cpu->tail);
+    return cpu->block == NULL;
+}
+
+void interp_finish(struct cpu *cpu, struct block *b, const struct uop *u, uint64_t generation)
+{
+    cpu->block = b;
+    run_from(cpu, b, after_slow(cpu, u, generation));
 }

@@ -13,7 +13,7 @@
 #define UOP(name, sizes, format, flags, meaning) L_##sizes(0, name, )
 #include "cpu/ir/uop.def"
 #undef UOP
-[UOP_LEAVE * 4] = &&stop_at_boundary,
+[UOP_LEAVE * 4] = &&stop_at_boundary, [UOP_LEAVE * 4 + 1] = &&step_done,
 
 /* Memory micro-ops through FS or GS, and with every check. */
 #define S_MEMORY(name)   L_SZ_ALL(CODE_SEG64, name, S_) L_SZ_ALL(CODE_GENERAL, name, G_)
@@ -22,7 +22,8 @@
 #define S_MEMORY0(name)  L_SZ_NONE(CODE_SEG64, name, S_) L_SZ_NONE(CODE_GENERAL, name, G_)
              S_MEMORY(LOAD) S_MEMORY(LOADW) S_MEMORY16(LOADZX8) S_MEMORY32(LOADZX16) S_MEMORY16(LOADSX8)
                  S_MEMORY32(LOADSX16) S_MEMORY32(LOADSX32) S_MEMORY(STORE) S_MEMORY(STOREI) S_MEMORY(VLOAD)
-                     S_MEMORY(VSTORE) S_MEMORY0(VLOAD16) S_MEMORY0(VSTORE16) L_SZ_GE16(CODE_GENERAL, PUSH, G_)
+                     S_MEMORY(VSTORE) S_MEMORY0(VLOAD16) S_MEMORY0(VSTORE16)
+                         S_MEMORY0(VLOAD32) S_MEMORY0(VSTORE32) L_SZ_GE16(CODE_GENERAL, PUSH, G_)
                          L_SZ_GE16(CODE_GENERAL, PUSHI, G_) L_SZ_GE16(CODE_GENERAL, POP, G_)
 
 #define L_CC(base, prefix)                                                                                   \

@@ -349,28 +349,33 @@ FOR_GE16(H_MEMORY16, )
     H_LOAD(LOADSX32, sz, int32_t, WRITE_##sz)
 FOR_GE32(H_MEMORY32, )
 
-#define H_VECTOR16(P)                                                                                        \
-    P##VLOAD16_0:                                                                                            \
+#define H_VECTOR_WIDE(P, bytes)                                                                              \
+    P##VLOAD##bytes##_0:                                                                                     \
     {                                                                                                        \
-        gva_t linear = ADDRESS_##P(16, MEM_READ);                                                            \
+        gva_t linear = ADDRESS_##P(bytes, MEM_READ);                                                         \
         cpu->uop = u;                                                                                        \
-        if (unlikely(u->imm && (linear & 15)))                                                               \
+        if (unlikely(u->imm && (linear & (bytes - 1))))                                                      \
             cpu_raise_gp0(cpu);                                                                              \
-        mem_read16(cpu, AM_SEG(u->am), linear, cpu->v[u->d].q);                                              \
+        mem_read##bytes(cpu, AM_SEG(u->am), linear, cpu->v[u->d].q);                                         \
         AFTER_SLOW;                                                                                          \
     }                                                                                                        \
-    P##VSTORE16_0:                                                                                           \
+    P##VSTORE##bytes##_0:                                                                                    \
     {                                                                                                        \
-        gva_t linear = ADDRESS_##P(16, MEM_WRITE);                                                           \
+        gva_t linear = ADDRESS_##P(bytes, MEM_WRITE);                                                        \
         cpu->uop = u;                                                                                        \
-        if (unlikely(u->imm && (linear & 15)))                                                               \
+        if (unlikely(u->imm && (linear & (bytes - 1))))                                                      \
             cpu_raise_gp0(cpu);                                                                              \
-        mem_write16(cpu, AM_SEG(u->am), linear, cpu->v[u->d].q);                                             \
+        mem_write##bytes(cpu, AM_SEG(u->am), linear, cpu->v[u->d].q);                                        \
         AFTER_SLOW;                                                                                          \
     }
-H_VECTOR16()
-H_VECTOR16(S_)
-H_VECTOR16(G_)
+H_VECTOR_WIDE(, 16)
+H_VECTOR_WIDE(S_, 16)
+H_VECTOR_WIDE(G_, 16)
+H_VECTOR_WIDE(, 32)
+H_VECTOR_WIDE(S_, 32)
+H_VECTOR_WIDE(G_, 32)
+VZHI_0 : cpu->v[u->d].q[2] = cpu->v[u->d].q[3] = 0;
+NEXT;
 VMOV_0 : cpu->v[u->d].q[0] = cpu->v[u->a].q[0];
 cpu->v[u->d].q[1] = cpu->v[u->a].q[1];
 NEXT;

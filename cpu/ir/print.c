@@ -176,11 +176,14 @@ static void put_operands(struct out *o, const struct uop *u)
         put(o, "v%u, ", u->d);
         put_mem(o, u);
         break;
+    case FMT_VD:
+        put(o, "v%u", u->d);
+        break;
     case FMT_VDA:
         put(o, "v%u, v%u", u->d, u->a);
         break;
     case FMT_STUB: /* the stub's address is the host's: not printed */
-        put(o, "%u, %u, %u", u->d, u->a, u->b);
+        put(o, "%u, %u, %u, %u", u->d, u->a, u->b, u->c);
         break;
     }
 }

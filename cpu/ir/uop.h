@@ -33,6 +33,7 @@ enum uop_format {
     FMT_MI,
     FMT_HELPER,
     FMT_VM,
+    FMT_VD,
     FMT_VDA,
     FMT_STUB,
 };

@@ -94,6 +94,8 @@ static const char *operands_fault(const struct uop *u)
                                                                                             : "register";
     case FMT_VM:
         return u->d < VREG_COUNT && mem_ok(u) ? NULL : "vector register or address";
+    case FMT_VD:
+        return u->d < VREG_COUNT ? NULL : "vector register";
     case FMT_VDA:
         return u->d < VREG_COUNT && u->a < VREG_COUNT ? NULL : "vector register";
     default:

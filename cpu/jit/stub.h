@@ -7,18 +7,17 @@
  *
  *     struct stub_request q = {.map = STUB_MAP_0F, .opcode = 0x58, .reg = STUB_XMM, .reg_write = true, ...};
  *     const struct vec_stub *s = stub_get(stubs, &q, "addps");
- *     s->run(cpu, u, s);          operands: u->d for ModRM.reg, u->a for ModRM.rm
+ *     s->run(cpu, u, s);          operands: u->d ModRM.reg, u->a ModRM.rm, u->b VEX.vvvv, u->c imm[7:4]
  */
 #ifndef CPU_JIT_STUB_H
 #define CPU_JIT_STUB_H
 
 #include "base/error.h"
-#include "cpu/ir/uop.h"
+#include "cpu/cpu.h"
 
-struct cpu;
 struct stub_cache;
 
-enum stub_class { STUB_NOTHING, STUB_XMM, STUB_MMX, STUB_GPR };
+enum stub_class { STUB_NOTHING, STUB_XMM /* or YMM */, STUB_MMX, STUB_GPR };
 enum stub_map { STUB_MAP_0F, STUB_MAP_0F38, STUB_MAP_0F3A };
 
 /* An instruction form without its registers: what the emitted bytes and the way of calling depend on. */
@@ -38,6 +37,13 @@ struct stub_request {
     bool ecx_write;             /* ECX is the result (PCMPxSTRI) */
     bool flags_write;
     bool mxcsr; /* rounds and raises by MXCSR */
+    /* VEX-encoded: vector registers are 256 bits wide, and what is written is written whole. */
+    bool vex;
+    uint8_t vex_l; /* 0: 128 bits, 1: 256; 0 where it is ignored */
+    bool vex_w;
+    uint8_t vvvv; /* enum stub_class of the operand in VEX.vvvv: STUB_NOTHING or STUB_XMM */
+    bool vvvv_read, vvvv_write;
+    bool is4; /* imm[7:4] is a register that is read */
 };
 
 /* The interpreter calls s->run(cpu, u, s). May raise #XM, #MF. */
@@ -50,7 +56,11 @@ struct vec_stub {
 
 struct stub_cache *stub_cache_new(struct error *e);
 void stub_cache_free(struct stub_cache *c);
-/* The stub for q, emitted at its first use; NULL when the cache is full or the host is no x86-64. */
+/* The stub for q, emitted at its first use; NULL when the cache is full or the host is no x86-64. The host
+ * must have the instruction: stub_host_has(). */
 const struct vec_stub *stub_get(struct stub_cache *c, const struct stub_request *q, const char *name);
+
+/* False when stubs of feature f's instructions cannot run on this host; true for features without stubs. */
+bool stub_host_has(enum feature f);
 
 #endif

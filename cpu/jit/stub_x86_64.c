@@ -1,8 +1,9 @@
 /*
- * cpu/jit/stub_x86_64.c -- emits and calls host instruction stubs for MMX and SSE forms.
+ * cpu/jit/stub_x86_64.c -- emits and calls host instruction stubs for MMX, SSE and AVX forms.
  *
- * SDM 2A, "Instruction Format". The instruction's opcode is kept, its ModRM is replaced: ModRM.reg becomes
- * register 1, ModRM.rm register 2 or [RSI]. Called as code(reg = RDI, rm = RSI, frame = RDX). MXCSR:
+ * SDM 2A, "Instruction Format". The instruction's opcode is kept, its registers are replaced: ModRM.reg
+ * becomes register 1, ModRM.rm register 2 or [RSI], VEX.vvvv register 3, imm[7:4] register 4. Called as
+ * code(reg = RDI, rm = RSI, frame = RDX, vvvv = RCX, is4 = R8). MXCSR:
  * arithmetic runs with the guest's rounding, FTZ and DAZ and with exceptions masked; flags that came up are
  * merged, and an unmasked one raises #XM before the result is committed (SDM 1, "SIMD Floating-Point
  * Exceptions"). Code memory is one memfd seen twice, writable here and executable there.
@@ -16,10 +17,13 @@
 #include <unistd.h>
 #include "cpu/cpu.h"
 #include "cpu/flags.h"
+#include "cpu/jit/precision.h"
 #include "cpu/jit/stub_internal.h"
 
-#define CODE_SIZE   (4u << 20)
-#define STUBS_MAX   16384u
+/* Enough for every immediate of every form; memory is touched as stubs are made. */
+#define CODE_SIZE   (16u << 20)
+#define STUBS_MAX   131072u
+#define INDEX_SIZE  (2 * STUBS_MAX)
 #define STUB_LENGTH 160u
 
 /* What a stub reads and writes besides its two operands; offsets are part of emitted code. */
@@ -34,12 +38,13 @@ struct stub_frame {
 struct stub_cache {
     uint8_t *write, *run; /* two views of the same memory */
     size_t used;
-    struct vec_stub *stubs; /* STUBS_MAX of them; open addressing */
+    struct vec_stub *stubs; /* STUBS_MAX of them, in the order of their making */
+    uint32_t *index;        /* number of a stub + 1 by its request's hash; open addressing */
     uint32_t count;
     void *x87[STUB_X87_SLOTS];
 };
 
-typedef void stub_code(void *reg, void *rm, struct stub_frame *frame);
+typedef void stub_code(void *reg, void *rm, struct stub_frame *frame, void *vvvv, void *is4);
 
 /* -- Emission ------------------------------------------------------------------------------------------ */
 
@@ -55,16 +60,19 @@ static void emit(struct emitter *e, const uint8_t *p, unsigned n)
 }
 #define EMIT(e, ...) emit(e, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
-enum { MXCSR_UE = 1 << 4, MXCSR_UM = 1 << 11 };
+enum { MXCSR_OE = 1 << 3, MXCSR_UE = 1 << 4, MXCSR_PE = 1 << 5, MXCSR_UM = 1 << 11 };
 
 #define FRAME(member) ((uint8_t)offsetof(struct stub_frame, member))
 
-static void emit_operand_moves(struct emitter *e, uint8_t class, bool second, bool store)
+static void emit_operand_moves(struct emitter *e, bool vex, uint8_t class, bool second, bool store)
 {
     uint8_t modrm = second ? 0x16 : 0x0f; /* register 2, [RSI]; register 1, [RDI] */
     switch (class) {
     case STUB_XMM:
-        EMIT(e, 0xf3, 0x0f, store ? 0x7f : 0x6f, modrm); /* MOVDQU */
+        if (vex)
+            EMIT(e, 0xc5, 0xfe, store ? 0x7f : 0x6f, modrm); /* VMOVDQU, 256 bits */
+        else
+            EMIT(e, 0xf3, 0x0f, store ? 0x7f : 0x6f, modrm); /* MOVDQU */
         break;
     case STUB_MMX:
         EMIT(e, 0x0f, store ? 0x7f : 0x6f, modrm); /* MOVQ */
@@ -77,34 +85,57 @@ static void emit_operand_moves(struct emitter *e, uint8_t class, bool second, bo
     }
 }
 
+static void emit_vex(struct emitter *e, const struct stub_request *q)
+{
+    uint8_t map = q->map == STUB_MAP_0F ? 1 : q->map == STUB_MAP_0F38 ? 2 : 3;
+    uint8_t pp = q->prefix == 0x66 ? 1 : q->prefix == 0xf3 ? 2 : q->prefix == 0xf2 ? 3 : 0;
+    uint8_t vvvv = q->vvvv == STUB_NOTHING ? 0 : 3;
+    EMIT(e, 0xc4, (uint8_t)(0xe0 | map), (uint8_t)(q->vex_w << 7 | (~vvvv & 15) << 3 | q->vex_l << 2 | pp));
+}
+
 static void emit_instruction(struct emitter *e, const struct stub_request *q)
 {
-    if (q->prefix)
-        EMIT(e, q->prefix);
-    if (q->rex_w)
-        EMIT(e, 0x48);
-    EMIT(e, 0x0f);
-    if (q->map != STUB_MAP_0F)
-        EMIT(e, q->map == STUB_MAP_0F38 ? 0x38 : 0x3a);
+    if (q->vex) {
+        emit_vex(e, q);
+    } else {
+        if (q->prefix)
+            EMIT(e, q->prefix);
+        if (q->rex_w)
+            EMIT(e, 0x48);
+        EMIT(e, 0x0f);
+        if (q->map != STUB_MAP_0F)
+            EMIT(e, q->map == STUB_MAP_0F38 ? 0x38 : 0x3a);
+    }
     uint8_t reg = q->extension == 0xff ? 1 : q->extension;
     EMIT(e, q->opcode, (uint8_t)(reg << 3 | (q->rm_memory ? 0x06 : 0xc2)));
-    if (q->has_imm)
+    if (q->is4)
+        EMIT(e, 4 << 4);
+    else if (q->has_imm)
         EMIT(e, q->imm);
 }
 
-static void emit_stub(struct emitter *e, const struct stub_request *q)
+static void emit_loads(struct emitter *e, const struct stub_request *q)
 {
-    EMIT(e, 0x49, 0x89, 0xd0); /* MOV R8, RDX: the frame */
+    if (q->is4)
+        EMIT(e, 0xc4, 0xc1, 0x7e, 0x6f, 0x20); /* VMOVDQU YMM4, [R8] */
+    if (q->vvvv_read)
+        EMIT(e, 0xc5, 0xfe, 0x6f, 0x19); /* VMOVDQU YMM3, [RCX] */
+    EMIT(e, 0x49, 0x89, 0xd0);           /* MOV R8, RDX: the frame */
     if (q->extension == 0xff && q->reg_read)
-        emit_operand_moves(e, q->reg, false, false);
+        emit_operand_moves(e, q->vex, q->reg, false, false);
     if (!q->rm_memory && q->rm_read)
-        emit_operand_moves(e, q->rm, true, false);
+        emit_operand_moves(e, q->vex, q->rm, true, false);
     if (q->xmm0_read)
         EMIT(e, 0xf3, 0x41, 0x0f, 0x6f, 0x40, FRAME(xmm0));
     if (q->index_read) {
         EMIT(e, 0x49, 0x8b, 0x40, FRAME(rax));
         EMIT(e, 0x49, 0x8b, 0x50, FRAME(rdx));
     }
+}
+
+static void emit_stub(struct emitter *e, const struct stub_request *q)
+{
+    emit_loads(e, q);
     if (q->mxcsr)
         EMIT(e, 0x41, 0x0f, 0xae, 0x50, FRAME(mxcsr));
     emit_instruction(e, q);
@@ -119,11 +150,15 @@ static void emit_stub(struct emitter *e, const struct stub_request *q)
     if (q->xmm0_write)
         EMIT(e, 0xf3, 0x41, 0x0f, 0x7f, 0x40, FRAME(xmm0));
     if (q->extension == 0xff && q->reg_write)
-        emit_operand_moves(e, q->reg, false, true);
+        emit_operand_moves(e, q->vex, q->reg, false, true);
     if (!q->rm_memory && q->rm_write)
-        emit_operand_moves(e, q->rm, true, true);
+        emit_operand_moves(e, q->vex, q->rm, true, true);
+    if (q->vvvv_write)
+        EMIT(e, 0xc5, 0xfe, 0x7f, 0x19); /* VMOVDQU [RCX], YMM3 */
     if (q->reg == STUB_MMX || q->rm == STUB_MMX)
         EMIT(e, 0x0f, 0x77); /* EMMS */
+    if (q->vex)
+        EMIT(e, 0xc5, 0xf8, 0x77); /* VZEROUPPER: the compiler's code is SSE */
     EMIT(e, 0xc3);
 }
 
@@ -156,34 +191,93 @@ static void mmx_written(struct cpu *cpu, uint8_t class, bool write, bool memory,
 /* Two XMM operands and nothing else: the common case. */
 static void run_xmm(struct cpu *cpu, const struct uop *u, const struct vec_stub *s)
 {
-    ((stub_code *)s->code)(&cpu->v[u->d], &cpu->v[u->a], NULL);
+    ((stub_code *)s->code)(&cpu->v[u->d], &cpu->v[u->a], NULL, NULL, NULL);
+}
+
+/* Vector operands of a VEX form and nothing else. */
+static void run_vex(struct cpu *cpu, const struct uop *u, const struct vec_stub *s)
+{
+    ((stub_code *)s->code)(&cpu->v[u->d], &cpu->v[u->a], NULL, &cpu->v[u->b], &cpu->v[u->c]);
+}
+
+/* What a result that may underflow looks like: elements and their size; none when it cannot. */
+struct result_shape {
+    unsigned count, size;
+};
+
+/* 96H to BFH of map 0F38: FMA, with VEX.W for double precision and odd opcodes from 99H on for scalars. */
+static struct result_shape fma_shape(const struct stub_request *q)
+{
+    bool scalar = (q->opcode & 15) >= 9 && (q->opcode & 1);
+    unsigned size = q->vex_w ? 8 : 4;
+    return (struct result_shape){scalar ? 1 : (q->vex_l ? 32 : 16) / size, size};
+}
+
+static struct result_shape result_shape(const struct stub_request *q)
+{
+    unsigned bytes = q->vex && q->vex_l ? 32 : 16;
+    bool f2 = q->prefix == 0xf2, f3 = q->prefix == 0xf3, p66 = q->prefix == 0x66;
+    if (q->map == STUB_MAP_0F38)
+        return q->vex && q->opcode >= 0x96 && q->opcode <= 0xbf ? fma_shape(q) : (struct result_shape){0, 0};
+    if (q->map == STUB_MAP_0F3A) {
+        if (q->opcode == 0x40 || q->opcode == 0x41) /* DPPS, DPPD */
+            return (struct result_shape){bytes / (q->opcode == 0x40 ? 4 : 8), q->opcode == 0x40 ? 4 : 8};
+        return q->vex && q->opcode == 0x1d ? (struct result_shape){bytes / 4, 2} /* VCVTPS2PH */
+                                           : (struct result_shape){0, 0};
+    }
+    switch (q->opcode) {
+    case 0x58: /* ADD, MUL, SUB, DIV */
+    case 0x59:
+    case 0x5c:
+    case 0x5e:
+        return f2 || f3 ? (struct result_shape){1, f2 ? 8 : 4}
+                        : (struct result_shape){bytes / (p66 ? 8 : 4), p66 ? 8 : 4};
+    case 0xd0: /* ADDSUB, HADD, HSUB: F2 is packed single, 66 packed double */
+    case 0x7c:
+    case 0x7d:
+        return (struct result_shape){bytes / (p66 ? 8 : 4), p66 ? 8 : 4};
+    case 0x5a: /* CVTPD2PS, CVTSD2SS */
+        return p66  ? (struct result_shape){bytes / 8, 4}
+               : f2 ? (struct result_shape){1, 4}
+                    : (struct result_shape){0, 0};
+    default:
+        return (struct result_shape){0, 0};
+    }
 }
 
 /* SDM 1, "Numeric Underflow Exception (#U)": unmasked, a tiny result raises even when it is exact, which the
  * host, run masked, does not report. */
 static bool tiny_result(const struct stub_request *q, const union vreg *v)
 {
-    bool arithmetic = q->map == STUB_MAP_0F &&
-                      (q->opcode == 0x58 || q->opcode == 0x59 || q->opcode == 0x5c || q->opcode == 0x5e ||
-                       q->opcode == 0xd0 || q->opcode == 0x7c || q->opcode == 0x7d);
-    bool narrowing = q->map == STUB_MAP_0F && q->opcode == 0x5a && (q->prefix == 0x66 || q->prefix == 0xf2);
-    bool dot = q->map == STUB_MAP_0F3A && (q->opcode == 0x40 || q->opcode == 0x41);
-    if (!arithmetic && !narrowing && !dot)
-        return false;
-    bool scalar = q->prefix == 0xf2 || q->prefix == 0xf3;
-    bool wide = !narrowing && (q->prefix == 0x66 || q->prefix == 0xf2) && !(dot && q->opcode == 0x40);
-    if (q->opcode == 0xd0 || q->opcode == 0x7c ||
-        q->opcode == 0x7d) { /* F2 is packed single, 66 packed double */
-        scalar = false;
-        wide = q->prefix == 0x66;
-    }
-    for (unsigned i = 0; i < (scalar ? 1u : wide || narrowing ? 2u : 4u); i++) {
-        bool tiny = wide ? (v->q[i] & 0x7ff0000000000000ull) == 0 && (v->q[i] & 0x000fffffffffffffull)
-                         : (v->d[i] & 0x7f800000u) == 0 && (v->d[i] & 0x007fffffu);
+    struct result_shape shape = result_shape(q);
+    for (unsigned i = 0; i < shape.count; i++) {
+        bool tiny = shape.size == 8 ? !(v->q[i] & 0x7ff0000000000000ull) && (v->q[i] & 0x000fffffffffffffull)
+                    : shape.size == 4 ? !(v->d[i] & 0x7f800000u) && (v->d[i] & 0x007fffffu)
+                                      : !(v->w[i] & 0x7c00u) && (v->w[i] & 0x03ffu);
         if (tiny)
             return true;
     }
     return false;
+}
+
+/* SDM 1, "SIMD Floating-Point Exceptions": flags that came up are merged; an unmasked one raises. */
+static void merge_mxcsr(struct cpu *cpu, const struct stub_request *q, uint32_t raised,
+                        const union vreg *result, const struct precision_operands *operands)
+{
+    raised &= 0x3f;
+    if (unlikely(!(cpu->mxcsr & MXCSR_UM)) &&
+        (tiny_result(q, result) || precision_dot_tiny(q, cpu->mxcsr, operands)))
+        raised |= MXCSR_UE;
+    uint32_t unmasked = raised & ~(cpu->mxcsr >> 7);
+    /* IE, DE and ZE are found before the operation: then nothing is rounded. */
+    if (unmasked & 0x07)
+        raised &= 0x07;
+    else if (unlikely(unmasked & (MXCSR_OE | MXCSR_UE)))
+        raised = (raised & ~(uint32_t)MXCSR_PE) |
+                 (precision_inexact(q, cpu->mxcsr, operands, raised & MXCSR_PE) ? MXCSR_PE : 0);
+    cpu->mxcsr |= raised;
+    if (unlikely(unmasked))
+        cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
 }
 
 static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub *s)
@@ -192,35 +286,36 @@ static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub 
     struct stub_frame f = {.host_mxcsr = 0x1f80};
     bool mmx = q->reg == STUB_MMX || q->rm == STUB_MMX;
     void *reg = operand(cpu, q->reg, false, u->d), *rm = operand(cpu, q->rm, q->rm_memory, u->a);
-    union vreg result; /* MXCSR: kept back until no exception is known */
+    /* With MXCSR the result is kept back until no exception is known; VCVTPS2PH has it in ModRM.rm. */
+    union vreg result;
+    bool in_rm = q->mxcsr && q->rm_write;
+    void **target = in_rm ? &rm : &reg, *destination = *target;
+    unsigned length = (in_rm ? q->rm : q->reg) == STUB_XMM ? (q->vex ? 32 : 16) : 8;
 
     if (mmx)
         mmx_state(cpu);
     if (q->mxcsr) {
         f.mxcsr = (cpu->mxcsr & ~0x3fu) | 0x1f80;
-        memcpy(&result, reg, 16);
+        memcpy(&result, destination, length);
+        *target = &result;
     }
     if (q->xmm0_read)
         memcpy(f.xmm0, &cpu->v[0], 16);
     f.rax = cpu->r[REG_RAX];
     f.rdx = cpu->r[REG_RDX];
-    ((stub_code *)s->code)(q->mxcsr ? &result : reg, rm, &f);
+    ((stub_code *)s->code)(reg, rm, &f, &cpu->v[u->b], &cpu->v[u->c]);
     if (q->mxcsr) {
-        uint32_t raised = f.mxcsr & 0x3f;
-        if (unlikely(!(cpu->mxcsr & MXCSR_UM)) && tiny_result(q, &result))
-            raised |= MXCSR_UE;
-        uint32_t unmasked = raised & ~(cpu->mxcsr >> 7);
-        /* IE, DE and ZE are found before the operation: then nothing is rounded. */
-        if (unmasked & 0x07)
-            raised &= 0x07;
-        cpu->mxcsr |= raised;
-        if (unlikely(unmasked))
-            cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
-        if (q->reg_write)
-            memcpy(reg, &result, q->reg == STUB_XMM ? 16 : 8);
+        struct precision_operands operands = {in_rm ? reg : destination, in_rm ? destination : rm,
+                                              &cpu->v[u->b]};
+        merge_mxcsr(cpu, q, f.mxcsr, &result, &operands);
+        if (in_rm || q->reg_write)
+            memcpy(destination, &result, in_rm && q->rm_memory ? sizeof(result) : length);
     }
-    if (q->xmm0_write)
+    if (q->xmm0_write) {
         memcpy(&cpu->v[0], f.xmm0, 16);
+        if (q->vex)
+            cpu->v[0].q[2] = cpu->v[0].q[3] = 0;
+    }
     if (q->ecx_write)
         cpu->r[REG_RCX] = f.rcx;
     if (q->flags_write)
@@ -229,7 +324,7 @@ static void run_any(struct cpu *cpu, const struct uop *u, const struct vec_stub 
     mmx_written(cpu, q->rm, q->rm_write, q->rm_memory, u->a);
 }
 
-static bool plain_xmm(const struct stub_request *q)
+static bool is_plain(const struct stub_request *q)
 {
     bool reg = q->reg == STUB_XMM || q->reg == STUB_NOTHING, rm = q->rm == STUB_XMM || q->rm_memory;
     return reg && rm && !q->xmm0_read && !q->xmm0_write && !q->index_read && !q->ecx_write &&
@@ -252,8 +347,9 @@ struct stub_cache *stub_cache_new(struct error *e)
     c->write = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     c->run = mmap(NULL, CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
     c->stubs = calloc(STUBS_MAX, sizeof(*c->stubs));
+    c->index = calloc(INDEX_SIZE, sizeof(*c->index));
     close(fd);
-    if (c->write == MAP_FAILED || c->run == MAP_FAILED || !c->stubs) {
+    if (c->write == MAP_FAILED || c->run == MAP_FAILED || !c->stubs || !c->index) {
         error_set(e, "no executable memory for host instruction stubs");
         stub_cache_free(c);
         return NULL;
@@ -270,6 +366,7 @@ void stub_cache_free(struct stub_cache *c)
     if (c->run && c->run != MAP_FAILED)
         munmap(c->run, CODE_SIZE);
     free(c->stubs);
+    free(c->index);
     free(c);
 }
 
@@ -278,24 +375,24 @@ const struct vec_stub *stub_get(struct stub_cache *c, const struct stub_request 
     uint64_t h = 0;
     for (unsigned i = 0; i < sizeof(*q); i++)
         h = (h ^ ((const uint8_t *)q)[i]) * 0x100000001b3ull;
-    uint32_t at = (uint32_t)(h >> 20) % STUBS_MAX;
-    while (c->stubs[at].run) {
-        if (!memcmp(&c->stubs[at].q, q, sizeof(*q)))
-            return &c->stubs[at];
-        at = (at + 1) % STUBS_MAX;
+    uint32_t at = (uint32_t)(h >> 20) % INDEX_SIZE;
+    for (; c->index[at]; at = (at + 1) % INDEX_SIZE) {
+        const struct vec_stub *s = &c->stubs[c->index[at] - 1];
+        if (!memcmp(&s->q, q, sizeof(*q)))
+            return s;
     }
     struct emitter e = {.n = 0};
     emit_stub(&e, q);
-    if (c->used + e.n > CODE_SIZE || c->count >= STUBS_MAX - 1)
+    if (c->used + e.n > CODE_SIZE || c->count >= STUBS_MAX)
         return NULL;
     memcpy(c->write + c->used, e.bytes, e.n);
-    struct vec_stub *s = &c->stubs[at];
+    struct vec_stub *s = &c->stubs[c->count];
     s->code = c->run + c->used;
     s->q = *q;
-    s->run = plain_xmm(q) ? run_xmm : run_any;
+    s->run = !is_plain(q) ? run_any : q->vex ? run_vex : run_xmm;
     strncpy(s->name, name, sizeof(s->name) - 1);
     c->used += ALIGN_UP(e.n, 16);
-    c->count++;
+    c->index[at] = ++c->count;
     return s;
 }
 

@@ -4,7 +4,8 @@
  *
  * The stub loads the operands on an empty host stack, runs the instruction, and stores results and status. It
  * uses only non-waiting instructions after it, so an unmasked exception is reported in the status word and
- * never trapped.
+ * never trapped. Not here, since processors differ or integers do as well: transcendentals, remainders,
+ * scaling, rounding to an integer, packed BCD (cpu/lift/x87_softfloat.h).
  */
 #ifndef CPU_JIT_X87_H
 #define CPU_JIT_X87_H
@@ -13,7 +14,7 @@
 
 /* How operands reach the instruction and results leave it. a and b are 10-byte values. */
 enum x87_form {
-    X87_UNARY,      /* a = op(a): FCHS, FSQRT, FLD1 (a ignored) */
+    X87_UNARY,      /* a = op(a): FCHS, FSQRT */
     X87_BINARY,     /* a = op(a, b) in ST(0) */
     X87_BINARY_ST1, /* b = op(b, a) in ST(1): opcodes DCH and DEH (emitted as DCH, no pop) */
     X87_MEMORY,     /* a = op(a, memory at b) */
@@ -22,8 +23,6 @@ enum x87_form {
     X87_COMPARE,    /* status of op(a, b); nothing stored */
     X87_COMPARE_MEMORY,
     X87_COMPARE_FLAGS, /* RFLAGS of op(a, b): FCOMI */
-    X87_POP2,          /* a = op(ST(1) = b, ST(0) = a), one value left: FYL2X */
-    X87_PUSH2,         /* op(a) leaves two: b = ST(1), a = ST(0): FXTRACT */
 };
 
 struct x87_frame {

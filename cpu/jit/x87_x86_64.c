@@ -40,7 +40,7 @@ x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_fo
     if (memory)
         insn[1] = (uint8_t)((modrm & 0x38) | 0x06); /* [RSI] */
     else if (form == X87_BINARY || form == X87_BINARY_ST1 || form == X87_COMPARE || form == X87_COMPARE_FLAGS)
-        insn[1] = (modrm & 0xf8) == 0xe0 || modrm < 0xe0 || op != 1 ? (uint8_t)((modrm & 0xf8) | 1) : modrm;
+        insn[1] = (uint8_t)((modrm & 0xf8) | 1);
     if (form == X87_BINARY_ST1)
         insn[0] = 0xdc;
 
@@ -48,8 +48,7 @@ x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_fo
      * them. */
     PUT(clear);
     PUT(control);
-    if (form == X87_BINARY || form == X87_BINARY_ST1 || form == X87_COMPARE || form == X87_COMPARE_FLAGS ||
-        form == X87_POP2)
+    if (form == X87_BINARY || form == X87_BINARY_ST1 || form == X87_COMPARE || form == X87_COMPARE_FLAGS)
         PUT(load_b);
     if (form != X87_LOAD)
         PUT(load_a);
@@ -63,15 +62,10 @@ x87_code *stub_x87(struct stub_cache *c, unsigned op, uint8_t modrm, enum x87_fo
     case X87_BINARY:
     case X87_MEMORY:
     case X87_LOAD:
-    case X87_POP2:
         PUT(store_a);
         break;
     case X87_BINARY_ST1:
         PUT(drop);
-        PUT(store_b);
-        break;
-    case X87_PUSH2:
-        PUT(store_a);
         PUT(store_b);
         break;
     default:

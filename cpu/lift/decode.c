@@ -121,10 +121,21 @@ static unsigned check_vector_state(uint32_t key, uint32_t flags)
     return NO_FAULT;
 }
 
+/* EVEX, XOP, and the VEX encodings of a coprocessor that Zydis knows: they share mnemonics with ours. */
+static bool foreign_encoding(const ZydisDecodedInstruction *zi)
+{
+    if (zi->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+        return false;
+    return zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX || zi->meta.isa_ext == ZYDIS_ISA_EXT_KNC ||
+           zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCE || zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
+}
+
 static unsigned check_row(const struct lift *l, const struct insn_row *row)
 {
     uint32_t key = l->key, flags = row->flags;
     bool real = !(key & KEY_PE) || (key & KEY_VM);
+    if (foreign_encoding(&l->zi))
+        return EXC_UD;
     if (row->feature != FEAT_ALWAYS && (row->feature >= FEAT_COUNT || !l->model->has[row->feature]))
         return EXC_UD;
     if (((flags & I_PE) && real) || ((flags & I_NO64) && (key & KEY_L)) ||

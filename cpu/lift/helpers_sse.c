@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cpu/cpu.h"
+#include "cpu/exec.h"
 #include "cpu/ir/helper.h"
 
 static uint32_t bits_of(float f)
@@ -37,11 +38,17 @@ static uint32_t approximate(uint32_t v, bool root)
     return bits_of((float)exact) & ~0x7ffu;
 }
 
+/* d; a: operand; b: where the upper elements of scalar VEX forms come from; aux2: elements; imm bit 0:
+ * reciprocal square root, bit 1: VEX */
 void helper_sse_approximate(struct cpu *cpu, const struct uop *u)
 {
-    unsigned n = u->aux2 & 1 ? 1 : 4;
-    for (unsigned i = 0; i < n; i++)
-        cpu->v[u->d].d[i] = approximate(cpu->v[u->a].d[i], u->aux2 & 2);
+    bool vex = u->imm & 2;
+    union vreg v = cpu->v[vex ? u->b : u->d];
+    for (unsigned i = 0; i < u->aux2; i++)
+        v.d[i] = approximate(cpu->v[u->a].d[i], u->imm & 1);
+    if (vex && u->aux2 != 8)
+        v.q[2] = v.q[3] = 0;
+    cpu->v[u->d] = v;
 }
 
 void helper_sse_maskmov(struct cpu *cpu, const struct uop *u)
@@ -62,6 +69,14 @@ void helper_sse_maskmov(struct cpu *cpu, const struct uop *u)
         cpu->x87.top = 0;
         cpu->x87.ftw = 0xff;
     }
+}
+
+void helper_vector_probe(struct cpu *cpu, const struct uop *u)
+{
+    gva_t linear = cpu_linear(cpu, AM_SEG(u->am), cpu->r[u->a], u->aux2, MEM_WRITE);
+    if (unlikely(cpu->key & KEY_AC) && (linear & (u->aux2 - 1)))
+        cpu_raise(cpu, EXC_AC, 0);
+    cpu_probe(cpu, linear, u->aux2, MEM_WRITE, 0);
 }
 
 void helper_emms(struct cpu *cpu, const struct uop *u)

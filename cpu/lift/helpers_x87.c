@@ -112,8 +112,9 @@ static void d9_special(struct x87_op *x)
     switch (x->modrm) {
     case 0xe0:
     case 0xe1:
-        x87_unary(x, FSW_C1);
-        break; /* FCHS FABS */
+    case 0xfa:
+        x87_unary(x);
+        break; /* FCHS FABS FSQRT */
     case 0xe4:
         x87_examine(x, false);
         break; /* FTST */
@@ -130,13 +131,12 @@ static void d9_special(struct x87_op *x)
         x87_load_constant(x);
         break;
     case 0xf0:
-    case 0xfa:
     case 0xfc:
-        x87_unary(x, FSW_C1);
-        break; /* F2XM1 FSQRT FRNDINT */
+        x87_unary_own(x, FSW_C1);
+        break; /* F2XM1 FRNDINT */
     case 0xfe:
     case 0xff:
-        x87_unary(x, FSW_C1 | FSW_C2);
+        x87_unary_own(x, FSW_C1 | FSW_C2);
         break; /* FSIN FCOS */
     case 0xf1:
     case 0xf3:

@@ -311,12 +311,27 @@ void lift_xsetbv(struct lift *l)
     call(l, HELPER_xsetbv);
 }
 
+/* CR4.PKE is not in the key: the helpers look at it. */
+void lift_rdpkru(struct lift *l)
+{
+    call(l, HELPER_rdpkru);
+}
+
+void lift_wrpkru(struct lift *l)
+{
+    call(l, HELPER_wrpkru);
+}
+
 /* -- Flags --------------------------------------------------------------------------------------------- */
 
 void lift_pushf(struct lift *l)
 {
-    ir_emit(l->ir, UOP_GETF, 0)->d = REG_T0;
-    lift_dai(l, UOP_ANDI_NF, 3, REG_T0, REG_T0, ~(int64_t)(FLAG_RF | FLAG_VM));
+    if (l->key & KEY_VM) {
+        lift_helper(l, HELPER_v86_pushf, l->osize)->d = REG_T0;
+    } else {
+        ir_emit(l->ir, UOP_GETF, 0)->d = REG_T0;
+        lift_dai(l, UOP_ANDI_NF, 3, REG_T0, REG_T0, ~(int64_t)(FLAG_RF | FLAG_VM));
+    }
     struct uop *u = ir_emit(l->ir, UOP_PUSH, l->osize);
     u->d = REG_T0;
     u->am = lift_stack_am(l);
@@ -324,6 +339,10 @@ void lift_pushf(struct lift *l)
 
 void lift_popf(struct lift *l)
 {
+    if (l->key & KEY_VM) {
+        lift_helper(l, HELPER_v86_popf, l->osize);
+        return;
+    }
     struct uop *u = ir_emit(l->ir, UOP_POP, l->osize);
     u->d = REG_T0;
     u->am = lift_stack_am(l);

@@ -101,8 +101,7 @@ void lift_invvpid(struct lift *l)
     emit_memory(l, HELPER_invvpid, &l->op[1], &l->op[0]);
 }
 
-/* "Enable VM functions" is not there, so VMFUNC is #UD in both operations. */
 void lift_vmfunc(struct lift *l)
 {
-    lift_raise(l, EXC_UD);
+    emit_plain(l, HELPER_vmfunc);
 }

@@ -6,6 +6,8 @@
  */
 #include "cpu/lift/x87_op.h"
 
+#include "cpu/lift/x87_softfloat.h"
+
 /* -- Exceptions ---------------------------------------------------------------------------------------- */
 
 /* ES and B say that an exception is there that is not masked. */
@@ -58,6 +60,21 @@ void x87_call(struct x87_op *x, uint8_t modrm, enum x87_form form, void *a, void
         cpu_raise_ud(x->cpu);
     }
     code(a, b, frame);
+}
+
+/* D9 F0 to FF that are ours on every host; NULL: no operation on plain values, or the host's (FSQRT). */
+static void (*const own_operations[16])(struct f80_op *o) = {
+    f80_f2xm1, f80_fyl2x,   f80_fptan, f80_fpatan,  f80_fxtract, f80_fprem1, NULL,     NULL,
+    f80_fprem, f80_fyl2xp1, NULL,      f80_fsincos, f80_frndint, f80_fscale, f80_fsin, f80_fcos,
+};
+
+/* The operation that ModRM says, on ST(0) and on what is in ST(1). */
+static struct f80_op own_run(struct x87_op *x)
+{
+    struct x87 *f = x->f;
+    struct f80_op o = {.st0 = f80_load(x87_st(f, 0)), .st1 = f80_load(x87_st(f, 1)), .fcw = f->fcw};
+    own_operations[x->modrm & 15](&o);
+    return o;
 }
 
 /* -- Arithmetic in registers --------------------------------------------------------------------------- */
@@ -140,25 +157,45 @@ void x87_compare_flags(struct x87_op *x, bool pops)
         x87_pop(f);
 }
 
-void x87_unary(struct x87_op *x, uint16_t conditions)
+static bool unary_operand(struct x87_op *x)
 {
     struct x87 *f = x->f;
     x87_pointers(x, false);
-    f->fsw &= (uint16_t) ~(conditions & FSW_C2);
-    if (x87_empty(f, 0)) {
-        if (!x87_stack_fault(f, false))
-            return;
+    if (!x87_empty(f, 0))
+        return true;
+    if (x87_stack_fault(f, false)) {
         memcpy(x87_st(f, 0), x87_indefinite, 10);
         x87_set_tag(f, 0, true);
-        return;
     }
+    return false;
+}
+
+/* FCHS, FABS, FSQRT. */
+void x87_unary(struct x87_op *x)
+{
+    struct x87 *f = x->f;
     struct x87_frame frame;
     uint8_t a[16], b[16];
+    if (!unary_operand(x))
+        return;
     memcpy(a, x87_st(f, 0), 10);
     x87_call(x, x->modrm, X87_UNARY, a, b, &frame);
-    x87_take_status(f, frame.fsw, conditions);
+    x87_take_status(f, frame.fsw, FSW_C1);
     if (!(frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE)))
         memcpy(x87_st(f, 0), a, 10);
+}
+
+/* F2XM1, FRNDINT; with C2 FSIN and FCOS. */
+void x87_unary_own(struct x87_op *x, uint16_t conditions)
+{
+    struct x87 *f = x->f;
+    f->fsw &= (uint16_t) ~(conditions & FSW_C2);
+    if (!unary_operand(x))
+        return;
+    struct f80_op o = own_run(x);
+    x87_take_status(f, o.fsw, conditions);
+    if (!(o.fsw & ~f->fcw & (FSW_IE | FSW_DE)))
+        f80_store(x87_st(f, 0), o.st0);
 }
 
 /* FTST and FXAM leave ST(0) alone. */
@@ -196,18 +233,13 @@ void x87_binary_st1(struct x87_op *x, uint16_t conditions)
         x87_set_tag(f, 0, true);
         return;
     }
-    struct x87_frame frame;
-    uint8_t a[16], b[16];
-    memcpy(a, x87_st(f, 0), 10);
-    memcpy(b, x87_st(f, 1), 10);
-    x87_call(x, x->modrm, X87_BINARY, a, b, &frame);
+    struct f80_op o = own_run(x);
     /* No quotient with a NaN or a fault: C0 and C3 stay. */
-    bool nan = (a[9] & 0x7f) == 0x7f && a[8] == 0xff && (load_le(a, 8) << 1);
-    if (nan || (frame.fsw & FSW_IE) || (frame.fsw & ~f->fcw & FSW_DE))
+    if (f80_classify(o.st0) >= F80_QNAN || (o.fsw & ~f->fcw & FSW_DE))
         conditions &= (uint16_t) ~(FSW_C0 | FSW_C3);
-    x87_take_status(f, frame.fsw, conditions);
-    if (!(frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE)))
-        memcpy(x87_st(f, 0), a, 10);
+    x87_take_status(f, o.fsw, conditions);
+    if (!(o.fsw & ~f->fcw & (FSW_IE | FSW_DE)))
+        f80_store(x87_st(f, 0), o.st0);
 }
 
 /* FYL2X, FYL2XP1, FPATAN: result in ST(1), then pop. */
@@ -220,15 +252,11 @@ void x87_pop2(struct x87_op *x)
             return;
         memcpy(x87_st(f, 1), x87_indefinite, 10);
     } else {
-        struct x87_frame frame;
-        uint8_t a[16], b[16];
-        memcpy(a, x87_st(f, 0), 10);
-        memcpy(b, x87_st(f, 1), 10);
-        x87_call(x, x->modrm, X87_POP2, a, b, &frame);
-        x87_take_status(f, frame.fsw, FSW_C1);
-        if (frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE))
+        struct f80_op o = own_run(x);
+        x87_take_status(f, o.fsw, FSW_C1);
+        if (o.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE))
             return;
-        memcpy(x87_st(f, 1), a, 10);
+        f80_store(x87_st(f, 1), o.st0);
     }
     x87_set_tag(f, 1, true);
     x87_pop(f);
@@ -249,17 +277,16 @@ void x87_push2(struct x87_op *x, bool reduces)
         x87_push(f, x87_indefinite);
         return;
     }
-    struct x87_frame frame;
-    uint8_t a[16], b[16];
-    memcpy(a, x87_st(f, 0), 10);
-    x87_call(x, x->modrm, X87_PUSH2, a, b, &frame);
-    x87_take_status(f, frame.fsw, reduces ? FSW_C1 | FSW_C2 : FSW_C1);
-    if (frame.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE))
+    struct f80_op o = own_run(x);
+    x87_take_status(f, o.fsw, reduces ? FSW_C1 | FSW_C2 : FSW_C1);
+    if (o.fsw & ~f->fcw & (FSW_IE | FSW_ZE | FSW_DE))
         return;
-    if (reduces && (frame.fsw & FSW_C2))
+    if (o.fsw & FSW_C2)
         return; /* operand out of range: nothing happened */
-    memcpy(x87_st(f, 0), b, 10);
-    x87_push(f, a);
+    uint8_t top[10];
+    f80_store(x87_st(f, 0), o.st1);
+    f80_store(top, o.st0);
+    x87_push(f, top);
 }
 
 void x87_load_constant(struct x87_op *x)

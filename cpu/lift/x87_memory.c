@@ -5,6 +5,8 @@
  */
 #include "cpu/lift/x87_op.h"
 
+#include "cpu/lift/x87_softfloat.h"
+
 /* -- Memory -------------------------------------------------------------------------------------------- */
 
 /* SDM 3A, table "Alignment Requirements by Data Type": environments by their words, 80-bit values by eight.
@@ -73,6 +75,11 @@ void x87_load_memory(struct x87_op *x, unsigned n)
         return;
     }
     struct x87_frame frame;
+    if (n == 10) { /* FBLD */
+        f80_store(a, f80_from_bcd(b));
+        x87_push(f, a);
+        return;
+    }
     x87_call(x, x->modrm & 0x3f, X87_LOAD, a, b, &frame);
     x87_take_status(f, frame.fsw, 0);
     if (!(frame.fsw & ~f->fcw & (FSW_IE | FSW_DE)))
@@ -98,6 +105,13 @@ static void store_indefinite(const struct x87_op *x, uint8_t *b, unsigned n, boo
     }
 }
 
+static uint16_t store_bcd(const struct x87 *f, const uint8_t *a, uint8_t *b)
+{
+    struct f80_op o = {.st0 = f80_load(a), .fcw = f->fcw};
+    f80_to_bcd(&o, b);
+    return o.fsw;
+}
+
 void x87_store_memory(struct x87_op *x, unsigned n, bool integer, bool pops)
 {
     struct x87 *f = x->f;
@@ -120,7 +134,10 @@ void x87_store_memory(struct x87_op *x, unsigned n, bool integer, bool pops)
     if (n == 10 && !integer) {
         memcpy(b, a, 10); /* FSTP m80: a move */
     } else {
-        x87_call(x, x->modrm & 0x3f, X87_STORE, a, b, &frame);
+        if (n == 10)
+            frame.fsw = store_bcd(f, a, b);
+        else
+            x87_call(x, x->modrm & 0x3f, X87_STORE, a, b, &frame);
         /* Nothing is stored on an unmasked exception other than precision. */
         if (frame.fsw & ~f->fcw & 0x1f) {
             x87_pointers(x, true);

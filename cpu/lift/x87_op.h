@@ -1,8 +1,9 @@
 /*
  * cpu/lift/x87_op.h -- what the files of the x87 unit share: one instruction at work, the stack, exceptions.
  *
- * SDM 1, "Programming with the x87 FPU". The host computes one instruction on plain operands (cpu/jit/x87.h);
- * what is stack, tag word, stack fault, pointer or pending exception is ours.
+ * SDM 1, "Programming with the x87 FPU". One instruction on plain operands is computed by the host where all
+ * processors agree (cpu/jit/x87.h: sums, products, quotients, roots, conversions, comparisons) and by
+ * x87_softfloat.h elsewhere; what is stack, tag word, stack fault, pointer or pending exception is ours.
  */
 #ifndef CPU_LIFT_X87_OP_H
 #define CPU_LIFT_X87_OP_H
@@ -91,7 +92,8 @@ void x87_call(struct x87_op *x, uint8_t modrm, enum x87_form form, void *a, void
 void x87_arithmetic(struct x87_op *x, bool to_i, bool pops);
 void x87_compare(struct x87_op *x, unsigned pops);
 void x87_compare_flags(struct x87_op *x, bool pops);
-void x87_unary(struct x87_op *x, uint16_t conditions);
+void x87_unary(struct x87_op *x);
+void x87_unary_own(struct x87_op *x, uint16_t conditions);
 void x87_examine(struct x87_op *x, bool fxam);
 void x87_binary_st1(struct x87_op *x, uint16_t conditions);
 void x87_pop2(struct x87_op *x);

@@ -33,7 +33,8 @@ enum {
     VAPIC_SELF_IPI = 0x3f0,
 };
 
-/* Types of an APIC access in the exit qualification. */
+/* Types of an APIC access in the exit qualification. Write or read is what W/R of a page fault's error code
+ * would be (SDM 3C, "Basic VM-Exit Information"), so a read-modify-write is a write. */
 enum { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_FETCH = 2, ACCESS_DELIVERY = 3 };
 
 static uint32_t page_read(struct cpu *cpu, uint32_t offset)
@@ -228,7 +229,9 @@ bool vmx_poll_interrupt(struct cpu *cpu)
         return false;
     if (cpu->activity == ACTIVITY_SHUTDOWN || cpu->activity == ACTIVITY_WAIT_SIPI)
         return true;
-    struct vmx_exit e = {.reason = EXIT_REASON_EXTERNAL_INTERRUPT, .no_vectoring = true};
+    struct vmx_exit e = {.reason = EXIT_REASON_EXTERNAL_INTERRUPT,
+                         .no_vectoring = true,
+                         .rf = cpu->rep_rip == cpu->rip ? RF_SET : RF_KEEP};
     if (v->exit_controls & EXITCTL_ACKNOWLEDGE_INTERRUPT) {
         int vector = lapic_acknowledge(cpu);
         if (vector < 0)
@@ -342,26 +345,47 @@ static void emulate_write(struct cpu *cpu, uint32_t offset)
     vmx_exit_after_insn(cpu, EXIT_REASON_APIC_WRITE, offset);
 }
 
+static NORETURN void access_exit(struct cpu *cpu, uint32_t offset, gva_t linear, unsigned type)
+{
+    if (cpu->delivering.valid)
+        type = ACCESS_DELIVERY;
+    vmx_current(cpu)->guest_linear_address = linear;
+    struct vmx_exit e = {.reason = EXIT_REASON_APIC_ACCESS,
+                         .rf = RF_SET,
+                         .qualification = offset | type << 12,
+                         .length = cpu_insn_length(cpu)};
+    vmx_exit(cpu, &e);
+}
+
+static bool in_access_page(const struct vmcs *v, gpa_t gpa)
+{
+    return unlikely(vmx_proc2(v) & PROC2_VIRTUALIZE_APIC_ACCESSES) &&
+           !((gpa ^ v->apic_access_address) & ~PAGE_MASK);
+}
+
+bool vmx_apic_access_rmw(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, uint64_t *value)
+{
+    struct vmcs *v = vmx_current(cpu);
+    if (!in_access_page(v, gpa))
+        return false;
+    uint32_t offset = (uint32_t)(gpa & PAGE_MASK);
+    cpu_sync(cpu);
+    if (!access_virtualized(v, offset, size, false) || !access_virtualized(v, offset, size, true))
+        access_exit(cpu, offset, linear, ACCESS_WRITE);
+    *value = phys_load(cpu->phys, v->virtual_apic_address + offset, size);
+    return true;
+}
+
 bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bool write, bool fetch,
                      uint64_t *value)
 {
     struct vmcs *v = vmx_current(cpu);
-    if (likely(!(vmx_proc2(v) & PROC2_VIRTUALIZE_APIC_ACCESSES)) ||
-        ((gpa ^ v->apic_access_address) & ~PAGE_MASK))
+    if (!in_access_page(v, gpa))
         return false;
     uint32_t offset = (uint32_t)(gpa & PAGE_MASK);
     cpu_sync(cpu);
-    if (fetch || !access_virtualized(v, offset, size, write)) {
-        unsigned type = fetch ? ACCESS_FETCH : write ? ACCESS_WRITE : ACCESS_READ;
-        if (cpu->delivering.valid)
-            type = ACCESS_DELIVERY;
-        v->guest_linear_address = linear;
-        struct vmx_exit e = {.reason = EXIT_REASON_APIC_ACCESS,
-                             .rf = RF_SET,
-                             .qualification = offset | type << 12,
-                             .length = cpu_insn_length(cpu)};
-        vmx_exit(cpu, &e);
-    }
+    if (fetch || !access_virtualized(v, offset, size, write))
+        access_exit(cpu, offset, linear, fetch ? ACCESS_FETCH : write ? ACCESS_WRITE : ACCESS_READ);
     if (!write) {
         *value = phys_load(cpu->phys, v->virtual_apic_address + offset, size);
         return true;

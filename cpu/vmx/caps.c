@@ -109,6 +109,7 @@ void vmx_caps_init(struct vmx_caps *c, const struct cpu_model *model)
                                EPT_CAP_1G | EPT_CAP_INVEPT | EPT_CAP_AD | EPT_CAP_INVEPT_SINGLE |
                                EPT_CAP_INVEPT_ALL | VPID_CAP_INVVPID | VPID_CAP_INDIVIDUAL | VPID_CAP_SINGLE |
                                VPID_CAP_ALL | VPID_CAP_SINGLE_NONGLOBAL;
+    M(IA32_VMX_VMFUNC) = VMFUNC_EPTP_SWITCHING;
 #undef M
 }
 

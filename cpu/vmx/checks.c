@@ -27,10 +27,11 @@
 #define address(a, mask) vmx_address_ok(cpu, a, mask)
 #define list(a, count)                                                                                       \
     (vmx_address_ok(cpu, a, 15) && !(((a) + 16 * (uint64_t)(count)-1) >> cpu->model->maxphyaddr))
-#define event(v)    ((v)->entry_interruption_info)
-#define injected(v) (event(v) & INFO_VALID)
-#define usable(ar)  (!((ar)&AR_UNUSABLE))
-#define v86(v)      ((v)->guest_rflags & FLAG_VM)
+#define event(v)     ((v)->entry_interruption_info)
+#define injected(v)  (event(v) & INFO_VALID)
+#define usable(ar)   (!((ar)&AR_UNUSABLE))
+#define v86(v)       ((v)->guest_rflags & FLAG_VM)
+#define canonical(a) cpu_canonical_register(cpu, a)
 
 static inline bool allowed(const struct cpu *cpu, enum control_word w, uint32_t value)
 {

@@ -44,9 +44,9 @@ enum {
     IA32_VMX_TRUE_ENTRY_CTLS,
     IA32_VMX_VMFUNC,
 };
-#define VMX_CAPABILITY_COUNT (IA32_VMX_VMFUNC - IA32_VMX_BASIC)
+#define VMX_CAPABILITY_COUNT (IA32_VMX_VMFUNC - IA32_VMX_BASIC + 1)
 
-#define VMCS_REVISION_ID 0x44520001u /* "DR" and the version of the region's layout (vmcs.c) */
+#define VMCS_REVISION_ID 0x44520002u /* "DR" and the version of the region's layout (vmcs.c) */
 
 /* IA32_VMX_MISC */
 #define MISC_TIMER_RATE        5 /* the preemption timer counts down when bit 5 of the TSC changes */
@@ -58,6 +58,12 @@ enum {
 #define MISC_VMWRITE_ALL       BIT(29)
 #define MISC_INJECT_LENGTH_0   BIT(30)
 #define MISC_MSR_LIST_MAX      512u /* recommended maximum: 512 * (N + 1) entries with N = 0 */
+
+/* VM-function controls, IA32_VMX_VMFUNC: bit n is VM function n */
+#define VMFUNC_EPTP_SWITCHING BIT(0)
+#define EPTP_LIST_LENGTH      512u
+
+#define TSC_MULTIPLIER_FRACTION 48 /* bits of the TSC multiplier below the binary point */
 
 /* IA32_VMX_EPT_VPID_CAP */
 #define EPT_CAP_EXECUTE_ONLY      BIT(0)

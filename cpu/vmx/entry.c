@@ -48,12 +48,27 @@ static unsigned check_controls_and_host(struct cpu *cpu, struct vmcs *v)
     return 0;
 }
 
+/* An unusable register may have had any bits. */
+#define RIGHTS_OF_REGISTER 0x1f0ffu
+
+static void note_rights(struct vmcs *v)
+{
+    uint32_t rights = 0;
+    for (unsigned i = 0; i < SEG_COUNT; i++)
+        rights |= v->guest_segments[i].ar;
+    v->odd_rights = rights & ~RIGHTS_OF_REGISTER || v->guest_cs_ar & AR_UNUSABLE;
+}
+
 /* In virtual-8086 mode the rows of segments are other ones: what passed before says nothing about them, nor
  * they about later. */
 static void check_guest(struct cpu *cpu, struct vmcs *v)
 {
     bool v86 = v->guest_rflags & FLAG_VM;
     int row = -1;
+    if (v->dirty & DIRTY_GUEST) {
+        v->guest_keyed = false;
+        note_rights(v);
+    }
     if (v->dirty & DIRTY_GUEST_REGISTERS)
         row = vmx_check_guest_registers(cpu, v);
     if (row < 0 && (v86 || v->dirty & DIRTY_GUEST_SEGMENTS))
@@ -104,9 +119,11 @@ static void load_registers(struct cpu *cpu, const struct vmcs *v)
 static void load_segments(struct cpu *cpu, const struct vmcs *v)
 {
     memcpy(cpu->seg, v->guest_segments, sizeof(cpu->seg));
-    for (unsigned i = 0; i < SEG_COUNT; i++)
-        cpu->seg[i].ar &= 0x1f0ffu; /* an unusable register may have had any bits */
-    cpu->seg[SEG_CS].ar &= ~AR_UNUSABLE;
+    if (unlikely(v->odd_rights)) {
+        for (unsigned i = 0; i < SEG_COUNT; i++)
+            cpu->seg[i].ar &= RIGHTS_OF_REGISTER;
+        cpu->seg[SEG_CS].ar &= ~AR_UNUSABLE;
+    }
     cpu->gdtr = (struct table_register){v->guest_gdtr_base, (uint16_t)v->guest_gdtr_limit};
     cpu->idtr = (struct table_register){v->guest_idtr_base, (uint16_t)v->guest_idtr_limit};
     cpu->cpl = v->guest_rflags & FLAG_VM ? 3 : (uint8_t)AR_DPL(v->guest_ss_ar);
@@ -156,7 +173,7 @@ static uint64_t guards(const struct vmcs *v)
 {
     uint32_t proc = v->proc, proc2 = vmx_proc2(v);
     uint64_t g = BIT(GUARD_CPUID) | BIT(GUARD_INVD) | BIT(GUARD_XSETBV) | BIT(GUARD_GETSEC) | BIT(GUARD_RSM) |
-                 BIT(GUARD_VMFUNC) | BIT(GUARD_VMX_INSN);
+                 BIT(GUARD_VMX_INSN);
 #define ON(word, control, guard)                                                                             \
     if (word & (control))                                                                                    \
     g |= BIT(GUARD_##guard)
@@ -217,6 +234,7 @@ void vmx_prepare(struct vmcs *v)
 {
     v->guards = guards(v);
     prepare_host_segments(v);
+    v->host_key_xcr0 = ~0ull;
     v->prepared = true;
 }
 
@@ -240,13 +258,17 @@ void vmx_derive(struct cpu *cpu)
     cpu->mmu.pml.index = NULL;
     cpu->vmx_guards = 0;
     cpu->tsc_offset = 0;
+    x->tsc_multiplier = 0;
     if (!cpu->vmx_non_root)
         return;
     if (!v->prepared)
         vmx_prepare(v);
     cpu->vmx_guards = v->guards;
-    if (v->proc & PROC_USE_TSC_OFFSETTING)
+    if (v->proc & PROC_USE_TSC_OFFSETTING) {
         cpu->tsc_offset = (int64_t)v->tsc_offset;
+        if (vmx_proc2(v) & PROC2_USE_TSC_SCALING)
+            x->tsc_multiplier = v->tsc_multiplier;
+    }
     if (vmx_proc2(v) & PROC2_ENABLE_PML) {
         cpu->mmu.pml.enabled = true;
         cpu->mmu.pml.address = v->pml_address;
@@ -261,6 +283,7 @@ void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode)
 {
     mode->ept = false;
     mode->eptp = 0;
+    mode->mbe = false;
     mode->apic_page = 0;
     if (!cpu->vmx_non_root)
         return;
@@ -269,6 +292,7 @@ void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode)
     if (proc2 & PROC2_ENABLE_EPT) {
         mode->ept = true;
         mode->eptp = v->eptp;
+        mode->mbe = proc2 & PROC2_MODE_BASED_EXECUTE_CONTROL;
     }
     if (proc2 & PROC2_VIRTUALIZE_APIC_ACCESSES)
         mode->apic_page = v->apic_access_address | 1;
@@ -295,7 +319,8 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
                        .has_error = info & INFO_ERROR_VALID,
                        .error_code = v->entry_exception_error,
                        .qualification = INFO_VECTOR(info) == EXC_PF ? cpu->cr2 : 0,
-                       .insn_length = (uint8_t)v->entry_instruction_length};
+                       .insn_length = (uint8_t)v->entry_instruction_length,
+                       .injected = true};
     cpu->activity = ACTIVITY_ACTIVE;
     cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->vmx->injecting = true;
@@ -308,6 +333,20 @@ static void inject(struct cpu *cpu, const struct vmcs *v)
 }
 
 /* -- The entry ----------------------------------------------------------------------------------------- */
+
+static void select_mode(struct cpu *cpu, struct vmcs *v)
+{
+    uint64_t flags = v->guest_rflags & (FLAG_AC | FLAG_VM);
+    if (likely(v->guest_keyed && v->guest_key_flags == flags && v->guest_key_xcr0 == cpu->xcr0)) {
+        cpu_mode_restored(cpu, v->guest_key);
+        return;
+    }
+    cpu_mode_changed(cpu);
+    v->guest_key = cpu->key;
+    v->guest_key_flags = flags;
+    v->guest_key_xcr0 = cpu->xcr0;
+    v->guest_keyed = !v->entry_msr_load_count; /* WRMSR of the list may change the mode */
+}
 
 unsigned vmx_enter(struct cpu *cpu)
 {
@@ -355,7 +394,7 @@ unsigned vmx_enter(struct cpu *cpu)
         cpu->attention |= ATTN_LEAVE; /* event_poll() puts the processor to sleep */
     vmx_apicv_entered(cpu);
     vmx_derive(cpu);
-    cpu_mode_changed(cpu);
+    select_mode(cpu, v);
     cpu_events_changed(cpu);
     trace_vmx_entry(cpu->trace, cpu->rip, v->vpid);
     inject(cpu, v);

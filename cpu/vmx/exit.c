@@ -20,6 +20,7 @@ static void leave_non_root(struct cpu *cpu)
     cpu->vmx_non_root = false;
     cpu->vmx_guards = 0;
     cpu->tsc_offset = 0;
+    x->tsc_multiplier = 0;
     cpu->mmu.pml.enabled = false;
     cpu->mmu.pml.index = NULL;
     x->linked = NULL;
@@ -40,6 +41,9 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
         leave_non_root(cpu);
     }
     cpu->vmx_on = false;
+    cpu->rep_rip = REP_NONE;
+    cpu->event.valid = cpu->delivering.valid = false;
+    cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->activity = ACTIVITY_SHUTDOWN;
     cpu->stops |= 1;
     cpu->attention |= ATTN_STOP | ATTN_LEAVE;
@@ -201,6 +205,7 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
     cpu->activity = ACTIVITY_ACTIVE;
     cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->pending_db = 0;
+    cpu->rep_rip = REP_NONE;
     cpu->event.valid = cpu->delivering.valid = false;
 
     if (cpu->vmx_non_root)
@@ -216,7 +221,13 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
         if (!cpu_load_pdptes(cpu, cpu->cr3))
             abort_vmx(cpu, ABORT_HOST_PDPTE);
     }
-    cpu_mode_changed(cpu);
+    if (likely(v->host_key_xcr0 == cpu->xcr0)) {
+        cpu_mode_restored(cpu, v->host_key);
+    } else {
+        cpu_mode_changed(cpu);
+        v->host_key = cpu->key;
+        v->host_key_xcr0 = cpu->xcr0;
+    }
     if (v->exit_msr_load_count && vmx_msr_load(cpu, v->exit_msr_load_address, v->exit_msr_load_count, false))
         abort_vmx(cpu, ABORT_LOAD_MSR);
     cpu_events_changed(cpu);
@@ -264,12 +275,11 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
         v->exit_interruption_error = e->interruption_error;
     v->exit_instruction_length = e->length;
     v->idt_vectoring_info = 0;
-    bool fault_event = false;
-    if (cpu->delivering.valid && !e->no_vectoring) {
+    bool vectoring = cpu->delivering.valid && !e->no_vectoring;
+    if (vectoring) {
         record_vectoring(cpu, v, &cpu->delivering);
         if (software_event(cpu->delivering.type))
             v->exit_instruction_length = cpu->delivering.insn_length;
-        fault_event = cpu->delivering.type == EVENT_HARDWARE_EXCEPTION && cpu->delivering.vector != EXC_DB;
     }
     v->entry_interruption_info &= ~(uint32_t)INFO_VALID;
 
@@ -278,9 +288,13 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
     v->guest_rip = cpu->rip;
     v->guest_rsp = cpu->r[REG_RSP];
     v->guest_rflags = cpu_rflags(cpu);
-    if (e->rf == RF_CLEAR)
+    /* SDM 3C, "Saving RIP, RSP, RFLAGS, and SSP": during delivery, RF as the event would have pushed it. */
+    unsigned rf = e->rf;
+    if (vectoring && e->reason != EXIT_REASON_EXCEPTION_NMI)
+        rf = event_rf(cpu, &cpu->delivering) ? RF_SET : RF_CLEAR;
+    if (rf == RF_CLEAR)
         v->guest_rflags &= ~(uint64_t)FLAG_RF;
-    if (e->rf == RF_SET || fault_event)
+    if (rf == RF_SET)
         v->guest_rflags |= FLAG_RF;
     save_rest(cpu, v);
     x->exits[e->reason < EXIT_REASON_COUNT ? e->reason : 0]++;

@@ -134,7 +134,7 @@ void helper_vmclear(struct cpu *cpu, const struct uop *u)
     if (v) {
         v->launched = false;
         vmcs_store_region(v, cpu->phys);
-        vmx_cache_drop(v);
+        vmx_cache_drop(x, v);
     } else {
         phys_store(cpu->phys, address + 8, 4, 0); /* launch state clear */
     }
@@ -347,6 +347,39 @@ void helper_vmcall(struct cpu *cpu, const struct uop *u)
     vm_fail(cpu, VMERR_VMCALL_ROOT);
 }
 
+/* -- VMFUNC -------------------------------------------------------------------------------------------- */
+
+/*
+ * SDM 3C, "EPTP Switching": the new EPTP takes the place of the old in the VMCS, and nothing else changes: no
+ * register, no PDPTE, no part of the log of page modifications. A translation context is keyed by the EPTP,
+ * so choosing the mode's context anew is all there is to do.
+ */
+static void switch_eptp(struct cpu *cpu, struct vmcs *v)
+{
+    uint32_t index = (uint32_t)cpu->r[REG_RCX];
+    if (index >= EPTP_LIST_LENGTH)
+        vmx_exit_insn(cpu, EXIT_REASON_VMFUNC, 0);
+    uint64_t eptp = phys_load(cpu->phys, v->eptp_list_address + 8 * (uint64_t)index, 8);
+    if (!vmx_eptp_ok(cpu, eptp))
+        vmx_exit_insn(cpu, EXIT_REASON_VMFUNC, 0);
+    v->eptp = eptp;
+    v->eptp_index = (uint16_t)index;
+    cpu_mode_changed(cpu);
+}
+
+/* At any CPL and in any mode. SDM 3C, "General Operation of the VMFUNC Instruction". */
+void helper_vmfunc(struct cpu *cpu, const struct uop *u)
+{
+    (void)u;
+    uint32_t function = (uint32_t)cpu->r[REG_RAX];
+    struct vmcs *v = cpu->vmx->vmcs;
+    if (!cpu->vmx_non_root || !(vmx_proc2(v) & PROC2_ENABLE_VM_FUNCTIONS) || function > 63)
+        cpu_raise_ud(cpu);
+    if (!(v->vm_function_controls >> function & 1))
+        vmx_exit_insn(cpu, EXIT_REASON_VMFUNC, 0);
+    switch_eptp(cpu, v); /* the only one that the checks of VM entry let through */
+}
+
 /* -- INVEPT, INVVPID: translations are coherent with their tables, so only the operands matter --------- */
 
 /* b: register with the type. */
@@ -376,7 +409,7 @@ void helper_invvpid(struct cpu *cpu, const struct uop *u)
         return;
     }
     uint64_t vpid = read_operand(cpu, u, 0, 8), linear = read_operand(cpu, u, 8, 8);
-    if (vpid >> 16 || (type != 2 && vpid == 0) || (type == 0 && !cpu_canonical(linear))) {
+    if (vpid >> 16 || (type != 2 && vpid == 0) || (type == 0 && !cpu_canonical_register(cpu, linear))) {
         vm_fail(cpu, VMERR_INVALID_OPERAND);
         return;
     }

@@ -84,8 +84,7 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
         break;
     }
     if (guard >= GUARD_COUNT || !guard_exits[guard].reason)
-        cpu_raise_ud(
-            cpu); /* RSM outside SMM, GETSEC without SMX, VMFUNC, RDPID without "enable RDTSCP", UMWAIT */
+        cpu_raise_ud(cpu); /* RSM outside SMM, GETSEC without SMX, RDPID without "enable RDTSCP", UMWAIT */
     if (guard_exits[guard].info == OPERAND)
         vmx_exit_insn_operand(cpu, guard_exits[guard].reason);
     vmx_exit_insn(cpu, guard_exits[guard].reason, 0);
@@ -247,9 +246,17 @@ void vmx_invlpg(struct cpu *cpu, gva_t linear)
         vmx_exit_insn(cpu, EXIT_REASON_INVLPG, linear);
 }
 
+/* SDM 3C, "Changes to Instruction Behavior in VMX Non-Root Operation", RDTSC: the multiplier acts before the
+ * offset, and only with "use TSC offsetting". The preemption timer and the TSC deadline count the TSC itself.
+ */
 uint64_t vmx_tsc(struct cpu *cpu, uint64_t tsc)
 {
-    return cpu->vmx_non_root ? tsc + (uint64_t)cpu->tsc_offset : tsc;
+    if (!cpu->vmx_non_root)
+        return tsc;
+    uint64_t multiplier = cpu->vmx->tsc_multiplier;
+    if (multiplier)
+        tsc = (uint64_t)((unsigned __int128)tsc * multiplier >> TSC_MULTIPLIER_FRACTION);
+    return tsc + (uint64_t)cpu->tsc_offset;
 }
 
 void vmx_task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
@@ -300,14 +307,12 @@ void vmx_event(struct cpu *cpu, const struct event *ev)
         e.interruption_info |= INFO_ERROR_VALID;
         e.interruption_error = ev->error_code;
     }
-    bool fault = ev->type == EVENT_HARDWARE_EXCEPTION;
+    bool hardware = ev->type == EVENT_HARDWARE_EXCEPTION;
     if (ev->vector == EXC_PF)
         e.qualification = ev->qualification;
-    if (ev->vector == EXC_DB && fault) {
+    if (ev->vector == EXC_DB && hardware)
         e.qualification = ev->qualification & (BITS(3, 0) | BITS(14, 13));
-        fault = !ev->trap;
-    }
-    e.rf = fault ? RF_SET : RF_KEEP;
+    e.rf = event_rf(cpu, ev) ? RF_SET : RF_CLEAR;
     if (iret_unblocked(cpu) && ev->vector != EXC_DF)
         e.interruption_info |= INFO_NMI_UNBLOCKING;
     vmx_exit(cpu, &e);
@@ -316,6 +321,35 @@ void vmx_event(struct cpu *cpu, const struct event *ev)
 void vmx_triple_fault(struct cpu *cpu)
 {
     vmx_exit_event(cpu, EXIT_REASON_TRIPLE_FAULT, 0);
+}
+
+/*
+ * Virtualization-exception information area (SDM 3C, "Virtualization-Exception Information"):
+ *   OFFSET  SIZE  DESCRIPTION
+ *        0     4  48, the exit reason that an EPT violation would have had
+ *        4     4  FFFFFFFFH; software writes 0 to let the next exception come
+ *        8     8  exit qualification
+ *       16     8  guest linear address
+ *       24     8  guest-physical address
+ *       32     2  EPTP index
+ */
+enum { VE_REASON = 0, VE_BUSY = 4, VE_QUALIFICATION = 8, VE_LINEAR = 16, VE_PHYSICAL = 24, VE_INDEX = 32 };
+
+/* SDM 3C, "Virtualization Exceptions": returns when the EPT violation is a VM exit. */
+static void raise_ve(struct cpu *cpu, const struct mmu_fault *f, uint64_t qualification)
+{
+    const struct vmcs *v = vmx_current(cpu);
+    gpa_t area = v->ve_information_address;
+    if (!(vmx_proc2(v) & PROC2_EPT_VIOLATION_VE) || !f->convertible || !cpu_protected(cpu) ||
+        cpu->delivering.valid || phys_load(cpu->phys, area + VE_BUSY, 4))
+        return;
+    phys_store(cpu->phys, area + VE_REASON, 4, EXIT_REASON_EPT_VIOLATION);
+    phys_store(cpu->phys, area + VE_BUSY, 4, 0xffffffffu);
+    phys_store(cpu->phys, area + VE_QUALIFICATION, 8, qualification);
+    phys_store(cpu->phys, area + VE_LINEAR, 8, qualification & BIT(7) ? f->linear : 0);
+    phys_store(cpu->phys, area + VE_PHYSICAL, 8, f->gpa);
+    phys_store(cpu->phys, area + VE_INDEX, 2, v->eptp_index);
+    cpu_raise(cpu, EXC_VE, 0);
 }
 
 void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
@@ -339,6 +373,7 @@ void vmx_ept_fault(struct cpu *cpu, const struct mmu_fault *f)
     default:
         e.reason = EXIT_REASON_EPT_VIOLATION;
         e.qualification = f->qualification;
+        raise_ve(cpu, f, f->qualification | (iret_unblocked(cpu) ? BIT(12) : 0));
         v->guest_physical_address = f->gpa;
         if (f->qualification & BIT(7))
             v->guest_linear_address = f->linear;
@@ -403,6 +438,7 @@ void vmx_poll_nmi(struct cpu *cpu)
     struct vmx_exit e = {.reason = EXIT_REASON_EXCEPTION_NMI,
                          .no_vectoring = true,
                          .nmi = true,
+                         .rf = cpu->rep_rip == cpu->rip ? RF_SET : RF_KEEP,
                          .interruption_info = (uint32_t)(EXC_NMI | EVENT_NMI << 8 | INFO_VALID)};
     vmx_exit(cpu, &e);
 }

@@ -53,8 +53,9 @@ enum {
     VMERR_INVALID_OPERAND = 28,
 };
 
-#define VMX_NO_VMCS    (~0ull)
-#define VMX_CACHE_SIZE 16
+#define VMX_NO_VMCS     (~0ull)
+#define VMX_CACHE_SIZE  72  /* 64 VMCSs of a hypervisor and some shadow VMCSs, without eviction */
+#define VMX_CACHE_HINTS 256 /* a power of two */
 
 struct vmx {
     struct vmcs *vmcs; /* current VMCS in cache[], NULL: none */
@@ -67,6 +68,7 @@ struct vmx {
     uint64_t use_stamp;           /* counts VMPTRLD, for eviction */
     uint64_t timer_deadline;      /* tick at which the preemption timer expires, CLOCK_NEVER: not running */
     struct timer timer;           /* armed at timer_deadline */
+    uint64_t tsc_multiplier;      /* non-root operation: of the TSC, TSC_MULTIPLIER_FRACTION; 0: none */
     uint64_t ple_first, ple_last; /* ticks of the first and the latest PAUSE of a loop (ple.c) */
     bool ple_running;             /* ple_first and ple_last are valid */
     bool virtual_nmi_blocked;     /* virtual-NMI blocking, with "virtual NMIs" */
@@ -79,6 +81,8 @@ struct vmx {
     bool virtual_interrupt; /* a pending virtual interrupt is recognised (apicv.c) */
     uint64_t iret_tick; /* tick of an IRET that ended blocking by NMI: a fault in it reports NMI unblocking */
     struct vmcs cache[VMX_CACHE_SIZE];
+    gpa_t cached[VMX_CACHE_SIZE];        /* cache[i].address, close together */
+    uint8_t cache_hint[VMX_CACHE_HINTS]; /* by hash of the address: where in cache[] it may be */
     struct vmx_caps caps;
     struct vmcs_slot slots[VMCS_SLOT_COUNT]; /* fields of this processor, for VMREAD and VMWRITE */
 
@@ -103,11 +107,19 @@ static inline bool vmx_address_ok(const struct cpu *cpu, gpa_t address, uint64_t
     return !(address & low_mask) && !(address >> cpu->model->maxphyaddr);
 }
 
+/* The VM functions that this processor has. */
+static inline uint64_t vmx_vm_functions(const struct cpu *cpu)
+{
+    return cpu->vmx->caps.msr[IA32_VMX_VMFUNC - IA32_VMX_BASIC];
+}
+
 /* The VMCS at `address` in the cache, read from memory when it is not there (evicting another). */
 struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address);
 /* The same, NULL when it is not cached. */
 struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address);
-void vmx_cache_drop(struct vmcs *v);
+void vmx_cache_drop(struct vmx *x, struct vmcs *v);
+/* cached[] from cache[]. */
+void vmx_cache_index(struct vmx *x);
 
 /* -- Exits (exit.c) ------------------------------------------------------------------------------------ */
 
@@ -124,7 +136,6 @@ struct vmx_exit {
 };
 
 /* After cpu_sync(): no block runs any more, RIP is what we make it. */
-void vmx_leave_block(struct cpu *cpu);
 NORETURN void vmx_exit(struct cpu *cpu, const struct vmx_exit *e);
 /* Exit of the running instruction, fault-like: length and RIP are those of the instruction. */
 NORETURN void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification);

@@ -245,7 +245,7 @@ static bool vmcs_after_load(void *s, struct error *e)
         return error_set(e, "vmcs: address %#llx is not that of a page", (unsigned long long)v->address);
     v->dirty = DIRTY_ALL;
     v->checked_mode = 0;
-    v->prepared = false;
+    v->prepared = v->guest_keyed = false;
     return true;
 }
 
@@ -269,5 +269,12 @@ static const struct state_field vmcs_state_fields[] = {
     STATE_SKIP(struct vmcs, prepared, "made again when it is needed"),
     STATE_SKIP(struct vmcs, guards, "made again when it is needed"),
     STATE_SKIP(struct vmcs, host_segments, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_keyed, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, odd_rights, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_key, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, host_key, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_key_flags, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_key_xcr0, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, host_key_xcr0, "made again when it is needed"),
 };
 const struct state_desc vmcs_state = STATE_DESC("vmcs", struct vmcs, 1, vmcs_state_fields, vmcs_after_load);

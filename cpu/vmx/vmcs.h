@@ -78,6 +78,13 @@ struct vmcs {
     bool prepared;        /* what follows agrees with controls and host state (vmx_prepare()) */
     uint64_t guards;      /* cpu->vmx_guards in non-root operation */
     struct segment host_segments[SEG_COUNT];
+    /* Block keys of guest and host as cpu_mode_changed() made them, and what they depend on beside the groups
+     * of fields above. */
+    bool guest_keyed;
+    bool odd_rights; /* guest access rights with bits that a segment register has not */
+    uint32_t guest_key, host_key;
+    uint64_t guest_key_flags, guest_key_xcr0; /* RFLAGS.AC and VM; XCR0 */
+    uint64_t host_key_xcr0;                   /* ~0: no key */
 };
 
 struct vmcs_field {

@@ -16,6 +16,7 @@ static void clear(struct vmx *x)
     x->current = x->linked_address = x->vmxon_pointer = VMX_NO_VMCS;
     x->use_stamp = 0;
     x->timer_deadline = CLOCK_NEVER;
+    x->tsc_multiplier = 0;
     x->ple_first = x->ple_last = 0;
     x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
     x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
@@ -27,6 +28,7 @@ static void clear(struct vmx *x)
         x->cache[i].address = VMX_NO_VMCS;
         x->cache[i].dirty = DIRTY_ALL;
     }
+    vmx_cache_index(x);
 }
 
 bool vmx_init(struct cpu *cpu, struct error *e)
@@ -66,18 +68,35 @@ void vmx_reset(struct cpu *cpu)
 
 /* -- The cache of VMCSs -------------------------------------------------------------------------------- */
 
-struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address)
+static unsigned hint_of(gpa_t address)
+{
+    return (unsigned)(address >> PAGE_SHIFT) * 0x9e3779b1u >> 24 & (VMX_CACHE_HINTS - 1);
+}
+
+void vmx_cache_index(struct vmx *x)
 {
     for (unsigned i = 0; i < VMX_CACHE_SIZE; i++)
-        if (x->cache[i].address == address)
+        x->cached[i] = x->cache[i].address;
+}
+
+struct vmcs *vmx_cache_find(struct vmx *x, gpa_t address)
+{
+    uint8_t *hint = &x->cache_hint[hint_of(address)];
+    if (likely(x->cached[*hint] == address))
+        return &x->cache[*hint];
+    for (unsigned i = 0; i < VMX_CACHE_SIZE; i++) {
+        if (x->cached[i] == address) {
+            *hint = (uint8_t)i;
             return &x->cache[i];
+        }
+    }
     return NULL;
 }
 
-void vmx_cache_drop(struct vmcs *v)
+void vmx_cache_drop(struct vmx *x, struct vmcs *v)
 {
     memset(v, 0, sizeof(*v));
-    v->address = VMX_NO_VMCS;
+    v->address = x->cached[v - x->cache] = VMX_NO_VMCS;
     v->dirty = DIRTY_ALL;
 }
 
@@ -98,6 +117,7 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address)
         if (v->address != VMX_NO_VMCS)
             vmcs_store_region(v, cpu->phys);
         vmcs_load_region(v, cpu->phys, address);
+        x->cached[v - x->cache] = address;
     }
     v->used = ++x->use_stamp;
     return v;
@@ -108,6 +128,7 @@ struct vmcs *vmx_cache_get(struct cpu *cpu, gpa_t address)
 static bool after_load(void *s, struct error *e)
 {
     struct vmx *x = s;
+    vmx_cache_index(x);
     x->vmcs = x->current == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->current);
     x->linked = x->linked_address == VMX_NO_VMCS ? NULL : vmx_cache_find(x, x->linked_address);
     if (!x->vmcs && x->current != VMX_NO_VMCS)
@@ -133,6 +154,7 @@ static const struct state_field fields[] = {
     STATE(struct vmx, use_stamp),
     STATE(struct vmx, timer_deadline),
     STATE_SKIP(struct vmx, timer, "armed again by timer_deadline in vmx_loaded()"),
+    STATE_SKIP(struct vmx, tsc_multiplier, "derived from the VMCS in vmx_loaded()"),
     STATE(struct vmx, ple_first),
     STATE(struct vmx, ple_last),
     STATE(struct vmx, ple_running),
@@ -146,6 +168,8 @@ static const struct state_field fields[] = {
     STATE(struct vmx, virtual_interrupt),
     STATE(struct vmx, iret_tick),
     STATE_SUB(struct vmx, cache, vmcs_state),
+    STATE_SKIP(struct vmx, cached, "the addresses in cache[]"),
+    STATE_SKIP(struct vmx, cache_hint, "checked at each use"),
     STATE_SKIP(struct vmx, caps, "computed from the processor model"),
     STATE_SKIP(struct vmx, slots, "computed from the processor model"),
     STATE_SKIP(struct vmx, entries, "statistics"),

@@ -32,7 +32,6 @@ enum vmx_guard_id {
     GUARD_GETSEC,
     GUARD_INVPCID,
     GUARD_VMX_INSN /* VMCALL..VMXON: always */,
-    GUARD_VMFUNC,
     GUARD_ENCLS,
     GUARD_ENCLV,
     GUARD_RDPID /* #UD unless "enable RDTSCP" */,
@@ -52,6 +51,10 @@ extern const struct state_desc vmx_state; /* of struct vmx */
 bool vmx_loaded(struct cpu *cpu, struct error *e);
 /* Fills ept, eptp and apic_page of a mode being built by cpu_mode_changed(). */
 void vmx_mmu_mode(const struct cpu *cpu, struct mmu_mode *mode);
+
+/* The running instruction leaves its block, not executed as far as the budget knows; cpu_sync() has been
+ * done. */
+void vmx_leave_block(struct cpu *cpu);
 
 /* From GUARD micro-ops: returns to go on, or exits. cpu_sync() has not been done. */
 void vmx_guard(struct cpu *cpu, unsigned guard);
@@ -124,6 +127,8 @@ uint64_t vmx_next_deadline(const struct cpu *cpu);
 /* Guest-physical access (after EPT) to the APIC-access page: true when handled (virtualised); may exit. */
 bool vmx_apic_access(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, bool write, bool fetch,
                      uint64_t *value);
+/* The read of a read-modify-write: its exit reports a write. */
+bool vmx_apic_access_rmw(struct cpu *cpu, gpa_t gpa, gva_t linear, unsigned size, uint64_t *value);
 /* Fixed bits: value allowed in CR0/CR4 while in VMX operation. */
 bool vmx_cr0_allowed(const struct cpu *cpu, uint64_t cr0);
 bool vmx_cr4_allowed(const struct cpu *cpu, uint64_t cr4);

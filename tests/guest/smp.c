@@ -57,6 +57,52 @@ static void ap_run_again(unsigned id)
     }
 }
 
+/* -- The page of the registers over RAM ---------------------------------------------------------------- */
+
+static uint8_t base_page[4096] __attribute__((aligned(4096)));
+static volatile uint32_t base_go, base_seen;
+
+static void ap_base(unsigned id)
+{
+    (void)id;
+    while (base_go != 1) {
+        cpu_relax();
+    }
+    base_seen = *(volatile uint32_t *)(base_page + LAPIC_VERSION);
+    *(volatile uint32_t *)(base_page + LAPIC_TPR) = 0x70;
+    base_go = 2;
+    for (;;) {
+        asm volatile("cli; hlt");
+    }
+}
+
+static void moved_base(unsigned ap)
+{
+    static const char rule[] = "SDM 3A 10.4.5 Relocating the Local APIC Registers";
+    volatile uint32_t *page = (volatile uint32_t *)base_page;
+    uint64_t base = rdmsr(IA32_APIC_BASE);
+    uint32_t version = lapic_read(LAPIC_VERSION);
+    page[LAPIC_VERSION / 4] = 0x12345678;
+    page[LAPIC_TPR / 4] = 0;
+    if (!enabled("base-over-ram", rule) || !cpu_start(ap, ap_base)) {
+        return;
+    }
+    wrmsr(IA32_APIC_BASE, (base & 0xfff) | (uint64_t)base_page);
+    uint32_t seen = page[LAPIC_VERSION / 4];
+    page[LAPIC_TPR / 4] = 0x20;
+    base_go = 1;
+    wait_for(&base_go, 2);
+    uint32_t tpr = page[LAPIC_TPR / 4];
+    wrmsr(IA32_APIC_BASE, base);
+    check_equal("base-over-ram", rule, seen, version);
+    check_equal("base-over-ram-write", rule, tpr, 0x20);
+    check_equal("base-over-ram-other", "SDM 3A 10.4.5: another processor finds RAM there", base_seen,
+                0x12345678);
+    check_equal("base-over-ram-back", rule, page[LAPIC_VERSION / 4], 0x12345678);
+    check_equal("base-over-ram-back-write", rule, page[LAPIC_TPR / 4], 0x70);
+    check_equal("base-back", rule, lapic_read(LAPIC_TPR), 0x20);
+}
+
 static bool taken(unsigned id, uint32_t want)
 {
     return wait_for(&ap_taken[id], want);
@@ -168,4 +214,5 @@ void guest_main(void)
     /* INIT stops it, wherever it is; a SIPI starts it from the beginning. */
     report("init-again", "SDM 3A 8.4.4.1: INIT, SIPI restart a running processor",
            cpu_start(ap, ap_run_again) && wait_for(&ap_init_seen, ap + 1), "did not restart");
+    moved_base(ap);
 }

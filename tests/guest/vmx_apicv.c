@@ -4,6 +4,7 @@
  * The guest's APIC page is an ordinary page whose address is the APIC-access address; registers of the
  * virtual APIC are in the virtual-APIC page.
  */
+#include "covers.h"
 #include "vmx.h"
 
 GUEST_CODE(read_cr8_code, 64, "mov %cr8, %rax");
@@ -87,6 +88,8 @@ static struct vmx_exit apic(const char *code, unsigned offset, uint64_t value)
 /* -- TPR shadow ---------------------------------------------------------------------------------------- */
 static void tpr_shadow(void)
 {
+    COVERS(PROC_USE_TPR_SHADOW);
+    COVERS(EXIT_TPR_BELOW_THRESHOLD);
     setup(0);
     *vapic_register(0x80) = 0x60;
     struct vmx_exit e = run(read_cr8_code, 0, 0);
@@ -109,6 +112,10 @@ static void tpr_shadow(void)
 /* -- APIC-access page ---------------------------------------------------------------------------------- */
 static void access_exits(void)
 {
+    COVERS(PROC2_VIRTUALIZE_APIC_ACCESSES);
+    COVERS(PROC2_APIC_REGISTER_VIRTUALIZATION);
+    COVERS(EXIT_APIC_ACCESS);
+    COVERS(EXIT_APIC_WRITE);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_APIC_ACCESSES)) {
         report_skip("apic-access", "SDM 3C 29.4", "no virtualize APIC accesses");
         return;
@@ -233,6 +240,10 @@ static void access_exits(void)
 /* -- Virtual interrupts -------------------------------------------------------------------------------- */
 static void virtual_interrupts(void)
 {
+    COVERS(PROC2_VIRTUAL_INTERRUPT_DELIVERY);
+    COVERS(PROC2_VIRTUALIZE_X2APIC_MODE);
+    COVERS(PIN_PROCESS_POSTED_INTERRUPTS);
+    COVERS(EXIT_VIRTUALIZED_EOI);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_VIRTUAL_INTERRUPT_DELIVERY)) {
         report_skip("virtual-interrupt", "SDM 3C 29.2", "no virtual-interrupt delivery");
         return;

@@ -5,6 +5,7 @@
  * A broken control ends the instruction with VMfailValid(7), broken host state with VMfailValid(8), broken
  * guest state with exit reason 80000021H. Between the cases an entry with nothing broken must succeed.
  */
+#include "covers.h"
 #include "vmx.h"
 
 enum outcome { CONTROL = 7, HOST = 8, GUEST = 33 };
@@ -136,6 +137,7 @@ static void control_bits(void)
 
 static void table(void)
 {
+    COVERS(EXIT_ENTRY_GUEST_STATE);
     const struct rule_case cases[] = {
         X("cr3-target-count", C1, CONTROL, VMCS_CR3_TARGET_COUNT, SET, 5, 0),
         X("io-bitmap-a-aligned", C1, CONTROL, VMCS_PROC_CONTROLS, OR, PROC_IO_BITMAPS, VMCS_IO_BITMAP_A, SET,

@@ -5,6 +5,7 @@
  * The guest shares the host's paging (linear = guest-physical below 4 GB). Three windows of guest-physical
  * memory are mapped with a 4K, a 2M and a 1G page of EPT.
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define EPT_R              1ul
@@ -129,6 +130,7 @@ static void misconfigured(const char *name, const char *rule, uint64_t window, i
 
 static void misconfigurations(bool has_1g)
 {
+    COVERS(EXIT_EPT_MISCONFIGURATION);
     char name[64];
     const char *rule = "SDM 3C 28.2.3.1 EPT Misconfigurations";
     for (int level = 1; level <= 4; level++) {
@@ -179,6 +181,8 @@ static void misconfigurations(bool has_1g)
 /* -- Guest paging structures through EPT; read-modify-write; crossing ---------------------------------- */
 static void walks(void)
 {
+    COVERS(PROC2_ENABLE_EPT);
+    COVERS(EXIT_EPT_VIOLATION);
     /* The guest's own PML4 page becomes unreadable: the violation is not for a translated address. */
     uint64_t root = read_cr3() & PTE_ADDRESS, *entry = ept_entry(eptp, root, 1), old = *entry;
     *(volatile uint64_t *)entry = 0;
@@ -320,6 +324,8 @@ static void accessed_dirty(void)
 
 static void page_modification_log(void)
 {
+    COVERS(PROC2_ENABLE_PML);
+    COVERS(EXIT_PML_FULL);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_PML)) {
         report_skip("pml", "SDM 3C 28.2.6", "no PML");
         return;
@@ -368,6 +374,7 @@ static void page_modification_log(void)
 /* -- VPID: tagged translations still follow what the instructions of the SDM promise ------------------- */
 static void vpid(void)
 {
+    COVERS(PROC2_ENABLE_VPID);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_VPID)) {
         report_skip("vpid", "SDM 3C 28.1", "no VPID");
         return;

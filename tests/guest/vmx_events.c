@@ -3,6 +3,7 @@
  * information. SDM 3C 24.8.3, 25.2, 25.5, 26.6 "Event Injection", 26.7 "Special Features of VM
  * Entry", 27.2.4.
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define VALID   (1u << 31)
@@ -155,6 +156,12 @@ static void injection(void)
 /* -- Windows ------------------------------------------------------------------------------------------- */
 static void windows(void)
 {
+    COVERS(PROC_INTERRUPT_WINDOW_EXITING);
+    COVERS(PROC_NMI_WINDOW_EXITING);
+    COVERS(PIN_NMI_EXITING);
+    COVERS(PIN_VIRTUAL_NMIS);
+    COVERS(EXIT_INTERRUPT_WINDOW);
+    COVERS(EXIT_NMI_WINDOW);
     vmx_guest_reset();
     vmx_control_set(VMCS_PROC_CONTROLS, PROC_INTERRUPT_WINDOW);
     struct vmx_exit e = vmx_run(cli_sti);
@@ -215,6 +222,9 @@ static void windows(void)
 /* -- External interrupts ------------------------------------------------------------------------------- */
 static void external(void)
 {
+    COVERS(PIN_EXTERNAL_INTERRUPT_EXITING);
+    COVERS(EXITCTL_ACKNOWLEDGE_INTERRUPT);
+    COVERS(EXIT_EXTERNAL_INTERRUPT);
     lapic_enable();
     handle(0x60);
     for (int acknowledge = 0; acknowledge < 2; acknowledge++) {
@@ -272,6 +282,8 @@ static void external(void)
 /* -- Monitor trap flag --------------------------------------------------------------------------------- */
 static void monitor_trap(void)
 {
+    COVERS(PROC_MONITOR_TRAP_FLAG);
+    COVERS(EXIT_MONITOR_TRAP_FLAG);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS, PROC_MTF)) {
         report_skip("mtf", "SDM 3C 25.5.2", "no monitor trap flag");
         return;
@@ -312,6 +324,9 @@ static void monitor_trap(void)
 /* -- Preemption timer ---------------------------------------------------------------------------------- */
 static void preemption_timer(void)
 {
+    COVERS(PIN_ACTIVATE_PREEMPTION_TIMER);
+    COVERS(EXITCTL_SAVE_PREEMPTION_TIMER);
+    COVERS(EXIT_PREEMPTION_TIMER);
     if (!vmx_can(IA32_VMX_PINBASED_CTLS, PIN_PREEMPTION_TIMER)) {
         report_skip("preemption-timer", "SDM 3C 25.5.1", "no preemption timer");
         return;

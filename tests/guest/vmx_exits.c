@@ -3,6 +3,7 @@
  * SDM 3C 25.1 "Instructions That Cause VM Exits", 25.2 "Other Causes of VM Exits", 27.2 "Recording VM-Exit
  * Information".
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define NONE 0xffffffff
@@ -210,6 +211,53 @@ static void msr_bitmap_set(uint32_t msr, bool write)
 
 static void instructions(void)
 {
+    COVERS(PROC_HLT_EXITING);
+    COVERS(PROC_INVLPG_EXITING);
+    COVERS(PROC_RDPMC_EXITING);
+    COVERS(PROC_RDTSC_EXITING);
+    COVERS(PROC_CR3_LOAD_EXITING);
+    COVERS(PROC_CR3_STORE_EXITING);
+    COVERS(PROC_CR8_LOAD_EXITING);
+    COVERS(PROC_CR8_STORE_EXITING);
+    COVERS(PROC_MOV_DR_EXITING);
+    COVERS(PROC_UNCONDITIONAL_IO_EXITING);
+    COVERS(PROC_PAUSE_EXITING);
+    COVERS(PROC2_DESCRIPTOR_TABLE_EXITING);
+    COVERS(PROC2_WBINVD_EXITING);
+    COVERS(PROC2_RDRAND_EXITING);
+    COVERS(PROC2_RDSEED_EXITING);
+    COVERS(EXIT_CPUID);
+    COVERS(EXIT_HLT);
+    COVERS(EXIT_INVD);
+    COVERS(EXIT_WBINVD);
+    COVERS(EXIT_INVLPG);
+    COVERS(EXIT_RDPMC);
+    COVERS(EXIT_RDTSC);
+    COVERS(EXIT_RDTSCP);
+    COVERS(EXIT_PAUSE);
+    COVERS(EXIT_VMCALL);
+    COVERS(EXIT_VMCLEAR);
+    COVERS(EXIT_VMLAUNCH);
+    COVERS(EXIT_VMPTRLD);
+    COVERS(EXIT_VMPTRST);
+    COVERS(EXIT_VMREAD);
+    COVERS(EXIT_VMRESUME);
+    COVERS(EXIT_VMWRITE);
+    COVERS(EXIT_VMXOFF);
+    COVERS(EXIT_VMXON);
+    COVERS(EXIT_INVEPT);
+    COVERS(EXIT_INVVPID);
+    COVERS(EXIT_INVPCID);
+    COVERS(EXIT_CR_ACCESS);
+    COVERS(EXIT_DR_ACCESS);
+    COVERS(EXIT_IO_INSTRUCTION);
+    COVERS(EXIT_GDTR_IDTR_ACCESS);
+    COVERS(EXIT_LDTR_TR_ACCESS);
+    COVERS(EXIT_XSETBV);
+    COVERS(EXIT_RDRAND);
+    COVERS(EXIT_RDSEED);
+    COVERS(EXIT_RDMSR);
+    COVERS(EXIT_WRMSR);
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct exit_case *c = &cases[i];
         if (!enabled(c->name, c->rule)) {
@@ -283,6 +331,8 @@ static void through(const char *name, const char *rule, const char *code, uint32
 
 static void not_exiting(void)
 {
+    COVERS(PROC2_ENABLE_RDTSCP);
+    COVERS(PROC2_ENABLE_INVPCID);
     through("rdtsc-no-exit", "SDM 3C 25.1.3", g_rdtsc, 0, 0, VECTOR_NONE);
     through("pause-no-exit", "SDM 3C 25.1.3", g_pause, 0, 0, VECTOR_NONE);
     through("invlpg-no-exit", "SDM 3C 25.1.3", g_invlpg, 0, 0, VECTOR_NONE);
@@ -325,6 +375,8 @@ static void expect(const char *name, const char *rule, const struct vmx_exit *e,
 
 static void bitmaps_and_masks(void)
 {
+    COVERS(PROC_USE_IO_BITMAPS);
+    COVERS(PROC_USE_MSR_BITMAPS);
     uint8_t *a = page_alloc(), *b = page_alloc();
     vmx_guest_reset();
     vmx_control_set(VMCS_PROC_CONTROLS, PROC_IO_BITMAPS | PROC_UNCONDITIONAL_IO);
@@ -433,6 +485,9 @@ CODE(g_step, "pushfq\n orl $0x100, (%rsp)\n popfq\n nop\n nop");
 
 static void exceptions(void)
 {
+    COVERS(EXIT_EXCEPTION_NMI);
+    COVERS(EXIT_TRIPLE_FAULT);
+    COVERS(PROC_USE_TSC_OFFSETTING);
     static const struct {
         const char *name, *code;
         unsigned vector, type;
@@ -516,6 +571,7 @@ CODE(g_state, "mov $0x174, %ecx\n mov $0x33, %eax\n xor %edx, %edx\n wrmsr\n mov
 
 static void state(void)
 {
+    COVERS(EXIT_ENTRY_MSR_LOADING);
     vmx_guest_reset();
     vmx_control_set(VMCS_EXIT_CONTROLS, EXIT_SAVE_DEBUG);
     wrmsr(IA32_SYSENTER_CS, 0x77);

@@ -1,7 +1,9 @@
 /*
  * vmx_modes.c -- L2 in modes other than 64-bit: real mode and protected mode without paging ("unrestricted
- * guest"), PAE paging with the PDPTE fields, task switches, and a 32-bit hypervisor. SDM 3C 24 to 27.
+ * guest"), virtual-8086 mode, PAE paging with the PDPTE fields, task switches, and a 32-bit hypervisor.
+ * SDM 3C 24 to 27.
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define REAL_CODE_AT 0x9000
@@ -87,6 +89,7 @@ static void real_reset(void)
 
 static void real_mode(void)
 {
+    COVERS(PROC2_UNRESTRICTED_GUEST);
     real_reset();
     struct vmx_exit e = REAL(real_plain);
     report("real-run",
@@ -195,6 +198,8 @@ static void protected_reset(void)
 
 static void protected_mode(void)
 {
+    COVERS(ENTRYCTL_IA32E_MODE_GUEST);
+    COVERS(EXIT_TASK_SWITCH);
     protected_reset();
     uint32_t *word = page_alloc();
     vmx_guest.rbx = (uint64_t)word;
@@ -234,6 +239,80 @@ static void protected_mode(void)
             e.result, e.error, e.reason, e.qualification, e.interruption, e.vectoring, e.length,
             e.rip - (uint64_t)list[i].code);
     }
+}
+
+/* -- Virtual-8086 mode --------------------------------------------------------------------------------- */
+#define RFLAGS_VM (1ul << 17)
+REAL_GUEST(v86_plain, "mov $0x1234, %ax\n mov %ax, %ds\n mov $0x5678, %bx\n push %bx");
+REAL_GUEST(v86_ud, "ud2");
+GUEST_CODE(v86_handler, 32, "mov $0x8086, %ecx\n mov %esp, %ebx");
+static struct {
+    uint32_t link, esp0, ss0, rest[22];
+    uint16_t trap, iomap;
+    uint8_t redirection[32], io[1];
+} __attribute__((packed)) v86_tss;
+static uint32_t v86_stack[64];
+
+static void v86_reset(void)
+{
+    protected_reset();
+    for (unsigned i = 0; i < 6; i++) {
+        segment(i, 0x900, REAL_CODE_AT, 0xffff, 0xf3);
+    }
+    memset(&v86_tss, 0xff, sizeof v86_tss);
+    v86_tss.esp0 = (uint32_t)(uint64_t)(v86_stack + 64);
+    v86_tss.ss0 = SEL_DATA;
+    v86_tss.iomap = sizeof v86_tss - 1;
+    segment(7, 0x70, (uint64_t)&v86_tss, sizeof v86_tss - 1, 0x8b);
+    uint64_t at = (uint64_t)v86_handler;
+    guest_idt[0x21] = (at & 0xffff) | (uint64_t)SEL_CODE32 << 16 | 0x8eul << 40 | at >> 16 << 48;
+    vmcs_set(VMCS_GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_VM);
+}
+
+static void v86(void)
+{
+    v86_reset();
+    struct vmx_exit e = REAL(v86_plain);
+    report("v86-run", "SDM 3C 26.3.1.2: a guest in virtual-8086 mode; VMCALL exits there",
+           ran(&e) && e.length == 3 && vmcs(VMCS_GUEST_RFLAGS) & RFLAGS_VM &&
+               vmcs(VMCS_GUEST_DS_BASE) == 0x12340 && vmcs(VMCS_GUEST_RSP) == 0x7fe,
+           "result %d error %u reason %x qualification %lx RFLAGS %lx", e.result, e.error, e.reason,
+           e.qualification, vmcs(VMCS_GUEST_RFLAGS));
+    v86_reset();
+    vmcs_set(VMCS_EXCEPTION_BITMAP, 1 << EXC_UD);
+    e = REAL(v86_ud);
+    report("v86-exception", "SDM 3C 25.2 exception in virtual-8086 mode",
+           e.reason == 0 && e.interruption == (VALID | 3 << 8 | EXC_UD) &&
+               vmcs(VMCS_GUEST_RFLAGS) & RFLAGS_VM,
+           "reason %x interruption %x RFLAGS %lx", e.reason, e.interruption, vmcs(VMCS_GUEST_RFLAGS));
+    v86_reset();
+    vmcs_set(VMCS_GUEST_RFLAGS, RFLAGS_FIXED | RFLAGS_VM | RFLAGS_IF);
+    vmcs_set(VMCS_ENTRY_INTERRUPTION_INFO, VALID | 0x21);
+    e = REAL(v86_plain);
+    report("v86-inject", "SDM 3C 26.6.1: an injected interrupt leaves virtual-8086 mode by the IDT",
+           ran(&e) && (uint32_t)vmx_guest.rcx == 0x8086 && !(vmcs(VMCS_GUEST_RFLAGS) & RFLAGS_VM) &&
+               (uint32_t)vmx_guest.rbx == v86_tss.esp0 - 36 && (uint16_t)v86_stack[63] == 0x900 &&
+               v86_stack[57] & RFLAGS_VM,
+           "reason %x ECX %lx ESP %lx GS %x EFLAGS %x", e.reason, vmx_guest.rcx, vmx_guest.rbx, v86_stack[63],
+           v86_stack[57]);
+    if (!(cpuid(1, 0).edx & 2)) {
+        report_skip("v86-inject-redirected", "SDM 3C 26.6.1.2", "no VME");
+        return;
+    }
+    v86_reset();
+    v86_tss.redirection[0x21 / 8] &= (uint8_t) ~(1u << (0x21 & 7));
+    low(0x21 * 4)[0] = (uint16_t)(v86_plain_end - v86_plain - 4); /* its VMCALL */
+    low(0x21 * 4)[1] = 0x900;
+    vmcs_set(VMCS_GUEST_CR4, vmcs(VMCS_GUEST_CR4) | CR4_VME);
+    vmcs_set(VMCS_ENTRY_INTERRUPTION_INFO, VALID | 4 << 8 | 0x21);
+    vmcs_set(VMCS_ENTRY_INSTRUCTION_LENGTH, 2);
+    e = REAL(v86_plain);
+    report("v86-inject-redirected",
+           "SDM 3C 26.6.1.2: an injected INT n goes by the redirection bit map, whatever IOPL is",
+           ran(&e) && vmcs(VMCS_GUEST_RFLAGS) & RFLAGS_VM && vmcs(VMCS_GUEST_RSP) == 0x7fa &&
+               *low(REAL_CODE_AT + 0x7fa) == 2 && *low(REAL_CODE_AT + 0x7fe) == 0x3002,
+           "result %d error %u reason %x qualification %lx RSP %lx frame %x %x", e.result, e.error, e.reason,
+           e.qualification, vmcs(VMCS_GUEST_RSP), *low(REAL_CODE_AT + 0x7fa), *low(REAL_CODE_AT + 0x7fe));
 }
 
 /* -- PAE paging ---------------------------------------------------------------------------------------- */
@@ -334,6 +413,7 @@ GUEST_CODE(guest32, 32, "nop");
 
 static void host_32bit(void)
 {
+    COVERS(EXITCTL_HOST_ADDRESS_SPACE_SIZE);
     uint64_t *pdpt = page_alloc(), *directory = page_alloc();
     for (uint64_t i = 0; i < 512; i++) {
         directory[i] = i << 21 | PTE_PS | PTE_P | PTE_W | PTE_U;
@@ -408,6 +488,7 @@ void guest_main(void)
         eptp = ept_identity(4);
         real_mode();
         protected_mode();
+        v86();
         pae();
     }
     host_32bit();

@@ -3,6 +3,7 @@
  * SDM 3C 24.6.13 "Controls for PAUSE-Loop Exiting", 25.1 "Instructions That Cause VM Exits", 26.4 "Loading
  * MSRs", 26.8 "VM-Entry Failures During or After Loading Guest State", 27.4 "Saving MSRs".
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define EXIT_REASON_FAILED_MSR (EXIT_REASON_ENTRY_FAILURE | EXIT_REASON_MSR_LOADING)
@@ -37,6 +38,7 @@ static void ple_setup(uint32_t gap, uint32_t window)
 
 static void pause_loops(void)
 {
+    COVERS(PROC2_PAUSE_LOOP_EXITING);
     if (!vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_PAUSE_LOOP_EXITING)) {
         report_skip("pause-loop", "SDM 3C 24.6.13", "no PAUSE-loop exiting");
         return;
@@ -76,6 +78,7 @@ static void pause_loops(void)
 /* -- XSAVES, XRSTORS ----------------------------------------------------------------------------------- */
 static void xsave_instructions(void)
 {
+    COVERS(PROC2_ENABLE_XSAVES_XRSTORS);
     bool has = (cpuid(1, 0).ecx & 1u << 26) && (cpuid(0xd, 1).eax & 8);
     if (!has || !vmx_can(IA32_VMX_PROCBASED_CTLS2, PROC2_ENABLE_XSAVES)) {
         report_skip("xsaves", "SDM 3C 25.1.3", "no XSAVES");

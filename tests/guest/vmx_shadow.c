@@ -2,6 +2,7 @@
  * vmx_shadow.c -- VMCS shadowing: SDM 3C 24.10 "VMCS Types: Ordinary and Shadow", 24.6.15
  * bitmaps, 25.1.3, 30.3 VMREAD and VMWRITE.
  */
+#include "covers.h"
 #include "vmx.h"
 
 GUEST_CODE(guest_read, 64, "mov $0xdead, %ebx\n vmread %rax, %rbx\n pushfq\n pop %rcx");
@@ -50,6 +51,9 @@ static uint64_t shadow_field(uint32_t field)
 
 void guest_main(void)
 {
+    COVERS(PROC2_VMCS_SHADOWING);
+    COVERS(EXIT_VMREAD);
+    COVERS(EXIT_VMWRITE);
     if (!vmx_start()) {
         check_trap("vmx-absent", "SDM 3C 30.3 VMCALL #UD without VMX", TRY_ASM("vmcall"), EXC_UD, 0);
         return;

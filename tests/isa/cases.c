@@ -56,7 +56,7 @@ static void put_memory(struct encoder *e, const struct form *f, struct rng *r, u
     unsigned top = reg << 3;
     base &= 7;
     index &= 7;
-    if (shape == 7 && f->mode == 64 && rng_chance(r, 60)) { /* RIP-relative */
+    if (shape == 7 && f->mode == 64 && !f->vsib && rng_chance(r, 60)) { /* RIP-relative */
         put(e, top | 5, 1);
         put(e, (uint32_t)(disp_in_data(r) - (uint32_t)(at + e->n + 4 + rest)), 4);
     } else if (shape == 7) { /* absolute */
@@ -67,7 +67,7 @@ static void put_memory(struct encoder *e, const struct form *f, struct rng *r, u
         put(e, top | 4, 1);
         put(e, scale << 6 | (index == 4 ? 0 : index) << 3 | 5, 1);
         put(e, disp_in_data(r) - 256, 4);
-    } else if (shape >= 3 || base == 4) { /* SIB */
+    } else if (shape >= 3 || base == 4 || f->vsib) { /* SIB */
         unsigned mod = base == 5 ? 1 + rng_below(r, 2) : rng_below(r, 3);
         put(e, mod << 6 | top | 4, 1);
         put(e, scale << 6 | index << 3 | base, 1);
@@ -173,7 +173,8 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     if (f->vex) {
         put(&e, 0xc4, 1);
         put(&e, (~bits & 7) << 5 | f->map, 1);
-        put(&e, (unsigned)f->vex_w << 7 | (~vvvv & 15) << 3 | f->vex_pp, 1);
+        unsigned w = f->vex_w ^ (f->wig && rng_chance(r, 30)), l = f->vex_l ^ (f->lig && rng_chance(r, 30));
+        put(&e, w << 7 | (f->vvvv ? ~vvvv & 15 : 15) << 3 | l << 2 | f->vex_pp, 1);
     } else {
         if (rex)
             put(&e, 0x40 | (unsigned)f->rex_w << 3 | bits, 1);
@@ -187,7 +188,7 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     struct tail t;
     if (f->modrm) {
         struct encoder probe = e;
-        put(&probe, (f->mem ? 0x01u : 0xc0u | (rm & 7)) | (reg & 7) << 3, 1);
+        put(&probe, (f->mem ? (f->vsib ? 0x04u : 0x01u) : 0xc0u | (rm & 7)) | (reg & 7) << 3, 1);
         if (!tail_of(f, probe, &t))
             return false;
         if (f->mem)
@@ -224,209 +225,6 @@ bool insn_encode(const struct form *f, struct rng *r, struct insn *in)
     return f->mnemonic != ZYDIS_MNEMONIC_ENTER || in->op[0].imm.value.u < 0x1000 || rng_chance(r, 10);
 }
 
-/* -- Values -------------------------------------------------------------------------------------------- */
-
-uint64_t value_gpr(struct rng *r)
-{
-    static const uint64_t edges[] = {0,
-                                     1,
-                                     2,
-                                     0x7f,
-                                     0x80,
-                                     0xff,
-                                     0x7fff,
-                                     0x8000,
-                                     0xffff,
-                                     0x7fffffff,
-                                     0x80000000,
-                                     0xffffffff,
-                                     0x100000000,
-                                     0x7fffffffffffffff,
-                                     0x8000000000000000,
-                                     0xffffffffffffffff,
-                                     0xfffffffffffffffe,
-                                     0xffffffff80000000,
-                                     10,
-                                     0x99};
-    switch (rng_below(r, 8)) {
-    case 0:
-    case 1:
-        return edges[rng_below(r, ARRAY_LEN(edges))];
-    case 2:
-        return rng_below(r, 256);
-    case 3:
-        return 1ull << rng_below(r, 64);
-    case 4:
-        return (uint64_t)(int64_t)(int32_t)rng_next(r);
-    case 5:
-        return (uint32_t)rng_next(r);
-    default:
-        return rng_next(r);
-    }
-}
-
-static uint32_t value_f32(struct rng *r)
-{
-    static const uint32_t edges[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000,
-                                     0x7fc00000, 0xffc00000, 0x7f800001, 0xffbfffff, 0x00000001, 0x807fffff,
-                                     0x00800000, 0x7f7fffff, 0xff7fffff, 0x4f000000, 0xcf000000, 0x3f000000,
-                                     0x40490fdb, 0x5f000000, 0xdf000000, 0x4effffff};
-    switch (rng_below(r, 4)) {
-    case 0:
-        return edges[rng_below(r, ARRAY_LEN(edges))];
-    case 1: /* near one */
-        return (uint32_t)(0x3f800000 + (int32_t)((rng_next(r) & 0x1ffffff) - 0xffffff)) |
-               (uint32_t)(rng_next(r) << 31);
-    case 2: /* about the size of integers */
-        return (uint32_t)((127 + rng_below(r, 66)) << 23 | (rng_next(r) & 0x807fffff));
-    default:
-        return (uint32_t)rng_next(r);
-    }
-}
-
-static uint64_t value_f64(struct rng *r)
-{
-    static const uint64_t edges[] = {0,
-                                     0x8000000000000000,
-                                     0x3ff0000000000000,
-                                     0xbff0000000000000,
-                                     0x7ff0000000000000,
-                                     0xfff0000000000000,
-                                     0x7ff8000000000000,
-                                     0xfff8000000000000,
-                                     0x7ff0000000000001,
-                                     0xfff7ffffffffffff,
-                                     1,
-                                     0x800fffffffffffff,
-                                     0x0010000000000000,
-                                     0x7fefffffffffffff,
-                                     0x41e0000000000000,
-                                     0xc1e0000000000000,
-                                     0x43e0000000000000,
-                                     0xc3e0000000000000,
-                                     0x3fe0000000000000,
-                                     0x41dfffffffc00000,
-                                     0x36a0000000000000,
-                                     0x47efffffe0000000,
-                                     0x47f0000000000000,
-                                     0x3810000000000000};
-    switch (rng_below(r, 4)) {
-    case 0:
-        return edges[rng_below(r, ARRAY_LEN(edges))];
-    case 1:
-        return (uint64_t)(1023 - 4 + rng_below(r, 8)) << 52 | (rng_next(r) & 0x800fffffffffffff);
-    case 2:
-        return (uint64_t)(1023 - 150 + rng_below(r, 300)) << 52 | (rng_next(r) & 0x800fffffffffffff);
-    default:
-        return rng_next(r);
-    }
-}
-
-static void value_f80(struct rng *r, uint8_t *b)
-{
-    uint64_t m = rng_next(r) | 1ull << 63;
-    uint16_t e = 0x3fff, sign = (uint16_t)(rng_next(r) << 15);
-    switch (rng_below(r, 16)) {
-    case 0:
-        m = 0;
-        e = 0;
-        break; /* zero */
-    case 1:
-        m = 1ull << 63;
-        break; /* one */
-    case 2:
-        m = 1ull << 63;
-        e = 0x7fff;
-        break; /* infinity */
-    case 3:
-        m = rng_next(r) | 3ull << 62;
-        e = 0x7fff;
-        break; /* quiet NaN */
-    case 4:
-        m = (rng_next(r) & ~(1ull << 62)) | 1ull << 63 | 1;
-        e = 0x7fff;
-        break; /* signalling NaN */
-    case 5:
-        m = rng_next(r) >> (1 + rng_below(r, 62));
-        e = 0;
-        break; /* denormal */
-    case 6:
-        m = rng_next(r) | 1ull << 63;
-        e = 0;
-        break; /* pseudo-denormal */
-    case 7:
-        m = rng_next(r) >> 1;
-        e = (uint16_t)rng_next(r) & 0x7fff;
-        break; /* unsupported */
-    case 8:
-        e = (uint16_t)rng_next(r) & 0x7fff;
-        break;
-    case 9:
-        m = (uint64_t)rng_below(r, 2) << 63 | 1ull << 63;
-        e = (uint16_t)(0x7ffe - rng_below(r, 2));
-        break;
-    case 10:
-        e = (uint16_t)(1 + rng_below(r, 3));
-        break;
-    case 11:
-    case 12:
-        e = (uint16_t)(0x3fff + rng_below(r, 70));
-        break; /* sizes of integers */
-    case 13:
-        e = (uint16_t)(0x3fff + rng_below(r, 20));
-        m &= ~0ull << (40 + rng_below(r, 23));
-        break; /* integers */
-    default:
-        e = (uint16_t)(0x3fff - 4 + rng_below(r, 8));
-        break;
-    }
-    e |= sign;
-    memcpy(b, &m, 8);
-    memcpy(b + 8, &e, 2);
-}
-
-/* Fills with values of an operand's element type. */
-static void fill_values(struct rng *r, uint8_t *b, unsigned n, ZydisElementType type, unsigned bits)
-{
-    if (rng_chance(r, 15))
-        type = ZYDIS_ELEMENT_TYPE_INVALID;
-    unsigned step = 8;
-    for (unsigned i = 0; i < n; i += step) {
-        uint8_t v[16] = {0};
-        switch (type) {
-        case ZYDIS_ELEMENT_TYPE_FLOAT32:
-            step = 4;
-            store_le(v, value_f32(r), 4);
-            break;
-        case ZYDIS_ELEMENT_TYPE_FLOAT64:
-            step = 8;
-            store_le(v, value_f64(r), 8);
-            break;
-        case ZYDIS_ELEMENT_TYPE_FLOAT80:
-            step = 10;
-            value_f80(r, v);
-            break;
-        case ZYDIS_ELEMENT_TYPE_LONGBCD:
-            step = 10;
-            store_le(v, rng_next(r) & 0x7777777777777777ull, 8);
-            store_le(v + 8, rng_next(r) & (rng_chance(r, 90) ? 0x8077 : 0xffff), 2);
-            break;
-        case ZYDIS_ELEMENT_TYPE_INT:
-        case ZYDIS_ELEMENT_TYPE_UINT:
-            step = bits == 8 ? 1 : bits == 16 ? 2 : bits == 32 ? 4 : 8;
-            store_le(v, value_gpr(r), 8);
-            if (rng_chance(r, 30))
-                store_le(v, rng_next(r) >> (64 - step * 8), 8);
-            break;
-        default:
-            step = 8;
-            store_le(v, rng_next(r), 8);
-            break;
-        }
-        memcpy(b + i, v, MIN(step, n - i));
-    }
-}
-
 /* -- State --------------------------------------------------------------------------------------------- */
 
 void state_background(struct rng *r, struct isa_state *s)
@@ -440,6 +238,8 @@ void state_background(struct rng *r, struct isa_state *s)
     for (unsigned i = 0; i < 16; i++) {
         store_le(s->xmm[i], rng_next(r), 8);
         store_le(s->xmm[i] + 8, rng_next(r), 8);
+        store_le(s->ymm_high[i], rng_next(r), 8);
+        store_le(s->ymm_high[i] + 8, rng_next(r), 8);
     }
     s->mxcsr = 0x1f80 | rng_below(r, 4) << 13;
     if (rng_chance(r, 25))
@@ -690,6 +490,28 @@ static void fill_memory(const struct insn *in, const ZydisDecodedOperand *o, str
             memory_write(at - i, b + i - 1, 1);
 }
 
+static void fill_ymm(struct rng *r, struct isa_state *s, unsigned n, const ZydisDecodedOperand *o)
+{
+    fill_values(r, s->xmm[n], 16, o->element_type, o->element_size);
+    fill_values(r, s->ymm_high[n], 16, o->element_type, o->element_size);
+}
+
+/* Indices of a gather: most lead to bytes near the base. */
+static void dress_index(const struct insn *in, const ZydisDecodedOperand *o, struct rng *r,
+                        struct isa_state *s)
+{
+    bool ymm = o->mem.index >= ZYDIS_REGISTER_YMM0;
+    unsigned n = (unsigned)(o->mem.index - (ymm ? ZYDIS_REGISTER_YMM0 : ZYDIS_REGISTER_XMM0));
+    bool wide = strstr(ZydisMnemonicGetString(in->zi.mnemonic), "gatherq") != NULL;
+    for (unsigned i = 0; i < 32; i += wide ? 8 : 4) {
+        uint8_t *p = i < 16 ? s->xmm[n] + i : s->ymm_high[n] + i - 16;
+        int64_t v = (int64_t)rng_below(r, 128) - 32;
+        if (rng_chance(r, 6))
+            v = rng_chance(r, 50) ? (int64_t)rng_next(r) : (int64_t)rng_below(r, 0x2000) - 0x1000;
+        store_le(p, (uint64_t)v, wide ? 8 : 4);
+    }
+}
+
 void state_random(const struct form *f, const struct insn *in, struct rng *r, struct isa_state *s)
 {
     bool text = in->zi.mnemonic == ZYDIS_MNEMONIC_PCMPISTRI || in->zi.mnemonic == ZYDIS_MNEMONIC_PCMPISTRM ||
@@ -708,6 +530,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
                 fill_values(r, x, 16, o->element_type, o->element_size);
                 if (text)
                     dress_text(r, x, 16);
+            } else if (c == ZYDIS_REGCLASS_YMM) {
+                fill_ymm(r, s, (unsigned)(o->reg.value - ZYDIS_REGISTER_YMM0), o);
             } else if (c == ZYDIS_REGCLASS_MMX) {
                 unsigned top = s->fsw >> 11 & 7;
                 unsigned n = (unsigned)(o->reg.value - ZYDIS_REGISTER_MM0);
@@ -749,6 +573,8 @@ void state_random(const struct form *f, const struct insn *in, struct rng *r, st
             at = aim(in, o, r, s, at);
         }
         fill_memory(in, o, r, at, text);
+        if (f->vsib)
+            dress_index(in, o, r, s);
         if (indirect) {
             uint64_t target = jump_target(r);
             memory_write(at, &target, f->mode == 64 ? 8 : 4);

@@ -4,7 +4,6 @@
  * Flags that the SDM leaves undefined are masked; the rest of what may differ between vendors stands in
  * ignore_for() with its reason.
  */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "isa.h"
@@ -148,12 +147,6 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         ig->fault_order = s->rflags & FLAG_AC; /* SDM: #AC or #GP for FXSAVE is the implementation's choice */
         ig->fault_page = true; /* which byte of a long operand is touched first is the processor's choice */
         break;
-    case ZYDIS_MNEMONIC_MASKMOVDQU:
-    case ZYDIS_MNEMONIC_MASKMOVQ:
-        /* SDM 2B: faults of bytes that are not selected are the implementation's choice; AMD raises them, and
-         * has then already made TOP 0. */
-        ig->host_may_fault = ig->fault_order = true;
-        break;
     case ZYDIS_MNEMONIC_ENTER:
         if (s->rflags & FLAG_AC)
             ig->why = "AMD checks the alignment of the new stack pointer too";
@@ -174,6 +167,7 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         ig->fault_order = in->zi.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS;
         break;
     case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_VLDMXCSR:
         if (operand_dword(in, s, 0) & 1 << 17)
             ig->why = "AMD has MXCSR bit 17 (misaligned SSE)";
         break;
@@ -184,10 +178,6 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
     case ZYDIS_MNEMONIC_NOP:
         if (in->zi.opcode_map == ZYDIS_OPCODE_MAP_0F && in->zi.opcode == 0x0d)
             ig->why = "0F 0D with a register is #UD on AMD, a NOP on Intel";
-        break;
-    case ZYDIS_MNEMONIC_DPPD:
-    case ZYDIS_MNEMONIC_DPPS:
-        ig->mxcsr_fault = 0x3f; /* which of its steps raised is not told by the flags */
         break;
     default:
         break;
@@ -210,12 +200,6 @@ void ignore_for(const struct form *f, const struct insn *in, const struct isa_st
         if (shift_count(in, before) > in->op[0].size)
             ig->why = "a count above the operand's size leaves the result undefined";
         break;
-    case ZYDIS_MNEMONIC_RCPPS:
-    case ZYDIS_MNEMONIC_RCPSS:
-    case ZYDIS_MNEMONIC_RSQRTPS:
-    case ZYDIS_MNEMONIC_RSQRTSS:
-        ig->approximate = true;
-        break;
     case ZYDIS_MNEMONIC_FNSAVE:
     case ZYDIS_MNEMONIC_FNSTENV:
     case ZYDIS_MNEMONIC_FXSAVE:
@@ -226,9 +210,8 @@ void ignore_for(const struct form *f, const struct insn *in, const struct isa_st
         break;
     }
     vendor_differences(in, before, ig);
-    /* PE beside an unmasked OE or UE needs the result with an unbounded exponent; we report what the masked
-     * operation said. */
-    ig->mxcsr_fault |= 1 << 5;
+    ignore_x87(in, before, ig);
+    ignore_vector(in, operand_address, before, ig);
 }
 
 /* -- Equal? -------------------------------------------------------------------------------------------- */
@@ -237,19 +220,6 @@ static bool differ(char *text, size_t n, const char *what, uint64_t a, uint64_t 
 {
     snprintf(text, n, "%s: host %#llx, droste %#llx", what, (unsigned long long)a, (unsigned long long)b);
     return false;
-}
-
-/* SDM 2, RCPPS: relative error at most 1.5 * 2^-12, of both. */
-static bool nearly_equal(const uint8_t *a, const uint8_t *b)
-{
-    for (unsigned i = 0; i < 16; i += 4) {
-        float x, y;
-        memcpy(&x, a + i, 4);
-        memcpy(&y, b + i, 4);
-        if (memcmp(a + i, b + i, 4) && !(fabsf(x - y) <= fabsf(x) * 0x1p-10f))
-            return false;
-    }
-    return true;
 }
 
 bool states_equal(const struct isa_state *a, const struct isa_state *b, const struct ignore *ig, char *text,
@@ -281,12 +251,8 @@ bool states_equal(const struct isa_state *a, const struct isa_state *b, const st
     uint32_t mxcsr_mask = a->vector == EXC_XM ? ~ig->mxcsr_fault : ~0u;
     if ((a->mxcsr ^ b->mxcsr) & mxcsr_mask)
         return differ(text, n, "mxcsr", a->mxcsr, b->mxcsr);
-    for (unsigned i = 0; i < 16; i++)
-        if (memcmp(a->xmm[i], b->xmm[i], 16) && !(ig->approximate && nearly_equal(a->xmm[i], b->xmm[i]))) {
-            unsigned high = !memcmp(a->xmm[i], b->xmm[i], 8) ? 8 : 0;
-            snprintf(what, sizeof(what), "xmm%u[%u]", i, high / 8);
-            return differ(text, n, what, load_le(a->xmm[i] + high, 8), load_le(b->xmm[i] + high, 8));
-        }
+    if (!vectors_equal(a, b, ig, text, n))
+        return false;
     if (a->fcw != b->fcw)
         return differ(text, n, "fcw", a->fcw, b->fcw);
     uint16_t fsw_mask = (uint16_t)~ig->fsw;
@@ -295,7 +261,7 @@ bool states_equal(const struct isa_state *a, const struct isa_state *b, const st
     if (a->ftw != b->ftw)
         return differ(text, n, "ftw", a->ftw, b->ftw);
     for (unsigned i = 0; i < 8; i++)
-        if (memcmp(a->st[i], b->st[i], 10)) {
+        if (memcmp(a->st[i], b->st[i], 10) && !(i < 2 && x87_nearly_equal(a->st[i], b->st[i], ig))) {
             snprintf(what, sizeof(what), "st%u%s", i, memcmp(a->st[i], b->st[i], 8) ? "" : " exponent");
             unsigned at = memcmp(a->st[i], b->st[i], 8) ? 0 : 8;
             return differ(text, n, what, load_le(a->st[i] + at, at ? 2 : 8),
@@ -377,9 +343,11 @@ void states_print(const struct isa_state *before, const struct isa_state *a, con
         snprintf(name, sizeof(name), "st%u.m", i);
         print_row(name, load_le(before->st[i], 8), load_le(a->st[i], 8), load_le(b->st[i], 8));
     }
-    for (unsigned i = 0; i < 32; i++) {
-        snprintf(name, sizeof(name), "xmm%u.%u", i / 2, i & 1);
-        print_row(name, load_le(before->xmm[i / 2] + (i & 1) * 8, 8), load_le(a->xmm[i / 2] + (i & 1) * 8, 8),
-                  load_le(b->xmm[i / 2] + (i & 1) * 8, 8));
+    for (unsigned i = 0; i < 64; i++) {
+        const uint8_t(*x)[16] = i & 2 ? before->ymm_high : before->xmm;
+        const uint8_t(*y)[16] = i & 2 ? a->ymm_high : a->xmm, (*z)[16] = i & 2 ? b->ymm_high : b->xmm;
+        snprintf(name, sizeof(name), "ymm%u.%u", i / 4, i & 3);
+        print_row(name, load_le(x[i / 4] + (i & 1) * 8, 8), load_le(y[i / 4] + (i & 1) * 8, 8),
+                  load_le(z[i / 4] + (i & 1) * 8, 8));
     }
 }

@@ -12,9 +12,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cpu/jit/stub.h"
+#include "cpu/system.h"
 #include "isa.h"
 #include "mmu/bus.h"
 #include "mmu/phys.h"
+#if __has_include("cpu/jit/jit.h")
+#include "cpu/jit/jit.h"
+#define HAVE_JIT 1
+#endif
 
 /* Guest-physical layout. */
 #define RAM_SIZE     (8u << 20)
@@ -47,6 +52,7 @@ static struct {
     struct cpu *cpu;
     uint32_t next_table;
     unsigned mode; /* of CS now: 64, 32, 0 unknown */
+    uint32_t hot;  /* 0: interpreter; else runs of a block before it is translated to host code */
 } emu;
 
 struct region regions[REGION_COUNT] = {
@@ -195,6 +201,11 @@ const struct cpu_model *emulated_model(void)
     return &emu.model;
 }
 
+void emulated_use_jit(uint32_t hot)
+{
+    emu.hot = hot;
+}
+
 void emulated_init(void)
 {
     struct error e = {""};
@@ -207,6 +218,10 @@ void emulated_init(void)
     struct stub_cache *stubs = stub_cache_new(&e);
     if (!code || !stubs)
         die("code cache", &e);
+#ifdef HAVE_JIT
+    if (emu.hot && !jit_attach(code, emu.hot, &e))
+        die("jit", &e);
+#endif
     emu.cpu = calloc(1, sizeof(*emu.cpu));
     struct cpu_wiring w = {.phys = &emu.phys,
                            .bus = &emu.bus,
@@ -231,7 +246,7 @@ void emulated_init(void)
     cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     cpu->cr3 = TABLES_GPA;
     cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
-    cpu->xcr0 = 3;
+    cpu->xcr0 = cpu_xcr0_supported(cpu);
     cpu->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     cpu->gdtr = (struct table_register){KERNEL_BASE + GDT_GPA, 0xfff};
     cpu->idtr = (struct table_register){KERNEL_BASE + IDT_GPA, 0xfff};
@@ -256,7 +271,10 @@ static void put_state(const struct isa_state *s)
     cpu->rip = s->rip;
     cpu_set_rflags(cpu, s->rflags);
     for (unsigned i = 0; i < 16; i++)
+    {
         memcpy(&cpu->v[i], s->xmm[i], 16);
+        memcpy(&cpu->v[i].b[16], s->ymm_high[i], 16);
+    }
     cpu->mxcsr = s->mxcsr;
     cpu->x87.fcw = s->fcw;
     cpu->x87.fsw = s->fsw & (uint16_t)~0x3800;
@@ -280,7 +298,10 @@ static void get_state(struct isa_state *s)
     s->rip = cpu->rip;
     s->rflags = cpu_rflags(cpu);
     for (unsigned i = 0; i < 16; i++)
+    {
         memcpy(s->xmm[i], &cpu->v[i], 16);
+        memcpy(s->ymm_high[i], &cpu->v[i].b[16], 16);
+    }
     s->mxcsr = cpu->mxcsr;
     s->fcw = cpu->x87.fcw;
     s->fsw = (uint16_t)((cpu->x87.fsw & ~0x3800) | cpu->x87.top << 11);
@@ -307,6 +328,39 @@ static bool in_handler(void)
     return emu.cpu->rip >= HANDLERS && emu.cpu->rip < HANDLERS + PAGE_SIZE;
 }
 
+/*
+ * Translated code runs only where the budget covers a whole block, so the instruction goes on into the INT3
+ * behind it or at its target, as the native side's does. A place without code is arrived at when its fetch
+ * faults.
+ */
+static void run_to_int3(const struct isa_state *in, struct isa_state *out)
+{
+    struct cpu *cpu = emu.cpu;
+    unsigned turns = 0;
+    do {
+        cpu_run(cpu, 4000);
+    } while (!in_handler() && ++turns < 1000);
+    get_state(out);
+    out->vector = in_handler() ? VECTOR_NONE : VECTOR_TIMEOUT;
+    out->error = 0;
+    out->cr2 = 0;
+    if (!in_handler())
+        return;
+    take_exception(out);
+    emu.mode = 0;
+    bool fetch = out->vector == EXC_PF && (out->error & BIT(4)) && out->cr2 == out->rip;
+    bool arrived = fetch && out->rip != in->rip;
+    if (out->vector == EXC_BP && in->vector != EXC_BP) {
+        out->rip--;
+        arrived = true;
+    }
+    if (arrived) {
+        out->vector = VECTOR_NONE;
+        out->error = 0;
+        out->cr2 = 0;
+    }
+}
+
 void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *out, uint64_t end)
 {
     struct cpu *cpu = emu.cpu;
@@ -314,6 +368,10 @@ void emulated_run(unsigned mode, const struct isa_state *in, struct isa_state *o
     if (emu.mode != mode || (in->rflags & FLAG_AC))
         user_mode(mode);
     unsigned turns = 0;
+    if (emu.hot && !end) {
+        run_to_int3(in, out);
+        return;
+    }
     do {
         cpu_run(cpu, end ? 1000 : 1);
     } while (!end && cpu->rip == in->rip && !in_handler() && ++turns < 5000);

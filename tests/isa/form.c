@@ -68,7 +68,7 @@ static unsigned trial_bytes(const struct form *f, unsigned modrm, uint8_t *b)
     if (f->vex) {
         b[n++] = 0xc4;
         b[n++] = (uint8_t)(0xe0 | f->map);
-        b[n++] = (uint8_t)(f->vex_w << 7 | 0x78 | f->vex_pp);
+        b[n++] = (uint8_t)(f->vex_w << 7 | (f->vsib ? 0x30 : 0x78) | f->vex_l << 2 | f->vex_pp);
     } else {
         if (f->rex_w)
             b[n++] = 0x48;
@@ -101,6 +101,7 @@ static void describe(const ZydisDecodedInstruction *zi, const ZydisDecodedOperan
         if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
             ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
             kind = c == ZYDIS_REGCLASS_XMM       ? "xmm"
+                   : c == ZYDIS_REGCLASS_YMM     ? "ymm"
                    : c == ZYDIS_REGCLASS_MMX     ? "mm"
                    : c == ZYDIS_REGCLASS_X87     ? "st"
                    : c == ZYDIS_REGCLASS_SEGMENT ? "sreg"
@@ -125,6 +126,25 @@ static bool same_without(const struct form *f, unsigned modrm, const char *text,
         return false;
     describe(&zi, op, other, sizeof(other));
     return !strcmp(other, text);
+}
+
+static unsigned memory_modrm(const struct form *f, unsigned reg)
+{
+    return reg << 3 | (f->vsib ? 4 : 1);
+}
+
+/* Which fields of the VEX prefix matter. */
+static void look_at_vex(struct form *f, unsigned modrm, const ZydisDecodedInstruction *zi,
+                        const ZydisDecodedOperand *op, const char *text)
+{
+    struct form g = *f;
+    g.vex_w ^= 1;
+    f->wig = same_without(f, modrm, text, g);
+    g = *f;
+    g.vex_l ^= 1;
+    f->lig = same_without(f, modrm, text, g);
+    for (unsigned i = 0; i < zi->operand_count; i++)
+        f->vvvv |= op[i].encoding == ZYDIS_OPERAND_ENCODING_NDSNDD;
 }
 
 /* A prefix whose removal leaves the same instruction makes no form of its own. */
@@ -214,6 +234,26 @@ static bool wanted_in_32(const struct form *f, const struct insn_row *row)
     case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_MOVSB:
     case ZYDIS_MNEMONIC_MOVSW:
+    /* Registers and VEX.W mean other things than in 64-bit mode. */
+    case ZYDIS_MNEMONIC_VADDPS:
+    case ZYDIS_MNEMONIC_VPADDD:
+    case ZYDIS_MNEMONIC_VBLENDVPS:
+    case ZYDIS_MNEMONIC_VMOVAPS:
+    case ZYDIS_MNEMONIC_VMOVD:
+    case ZYDIS_MNEMONIC_VMOVQ:
+    case ZYDIS_MNEMONIC_VPINSRB:
+    case ZYDIS_MNEMONIC_VPINSRD:
+    case ZYDIS_MNEMONIC_VPEXTRD:
+    case ZYDIS_MNEMONIC_VCVTSI2SD:
+    case ZYDIS_MNEMONIC_VCVTTSD2SI:
+    case ZYDIS_MNEMONIC_VPCMPESTRI:
+    case ZYDIS_MNEMONIC_VPERMQ:
+    case ZYDIS_MNEMONIC_VFMADD213PD:
+    case ZYDIS_MNEMONIC_VPSLLD:
+    case ZYDIS_MNEMONIC_VPGATHERDD:
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VZEROALL:
+    case ZYDIS_MNEMONIC_VZEROUPPER:
         return true;
     default:
         return false;
@@ -228,6 +268,10 @@ static bool refused(const struct form *f, const ZydisDecodedInstruction *zi, con
          ZYDIS_ATTRIB_HAS_NOTRACK | ZYDIS_ATTRIB_HAS_BRANCH_TAKEN | ZYDIS_ATTRIB_HAS_BRANCH_NOT_TAKEN))
         return true;
     if (zi->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+        return true;
+    /* VEX encodings of a coprocessor, with mnemonics of ours: #UD (tests/unit). */
+    if (zi->meta.isa_ext == ZYDIS_ISA_EXT_KNC || zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCE ||
+        zi->meta.isa_ext == ZYDIS_ISA_EXT_KNCV)
         return true;
     /* 66H with a near branch: AMD takes a 16-bit target, Intel ignores it in 64-bit mode. In 32-bit mode the
      * target would be below what can be mapped. */
@@ -253,7 +297,7 @@ static void add_variants(struct form f, const ZydisDecodedInstruction *zi, const
 {
     ZydisDecodedInstruction zl;
     ZydisDecodedOperand ol[ZYDIS_MAX_OPERAND_COUNT];
-    unsigned modrm = f.mem ? (unsigned)(f.reg < 0 ? 0 : f.reg) << 3 | 1
+    unsigned modrm = f.mem ? memory_modrm(&f, (unsigned)(f.reg < 0 ? 0 : f.reg))
                            : 0xc0u | (unsigned)(f.reg < 0 ? 0 : f.reg) << 3 | (unsigned)(f.rm < 0 ? 0 : f.rm);
     bool memory = f.mem;
     for (unsigned i = 0; i < zi->operand_count; i++)
@@ -290,10 +334,17 @@ static void consider(struct form f, const struct cpu_model *model)
     for (unsigned mem = 0; mem < 2; mem++) {
         for (unsigned reg = 0; reg < 8; reg++) {
             for (unsigned rm = 0; rm < 8; rm++) {
-                unsigned modrm = mem ? reg << 3 | 1 : 0xc0 | reg << 3 | rm;
                 if (mem && rm != 0)
                     break;
-                if (!trial(&f, modrm, &zi, op))
+                f.vsib = false;
+                unsigned modrm = mem ? memory_modrm(&f, reg) : 0xc0 | reg << 3 | rm;
+                bool valid = trial(&f, modrm, &zi, op);
+                if (!valid && mem && f.vex) {
+                    f.vsib = true;
+                    modrm = memory_modrm(&f, reg);
+                    valid = trial(&f, modrm, &zi, op);
+                }
+                if (!valid)
                     continue;
                 const struct insn_row *row = row_of_insn(&zi);
                 if (!row || row_skipped(row, model) || refused(&f, &zi, op))
@@ -304,6 +355,8 @@ static void consider(struct form f, const struct cpu_model *model)
                 if (!f.vex && has_idle_prefix(&f, modrm, &zi, text))
                     continue;
                 struct form g = f;
+                if (g.vex)
+                    look_at_vex(&g, modrm, &zi, op, text);
                 g.row = row;
                 g.mnemonic = (uint16_t)zi.mnemonic;
                 g.modrm = zi.attributes & ZYDIS_ATTRIB_HAS_MODRM;
@@ -355,6 +408,22 @@ static bool is_prefix_byte(const struct form *f)
     return false;
 }
 
+static void vex_forms_build(const struct cpu_model *model, unsigned mode)
+{
+    for (unsigned map = MAP_0F; map <= MAP_0F3A; map++)
+        for (unsigned opcode = 0; opcode < 256; opcode++)
+            for (unsigned bits = 0; bits < 16; bits++) {
+                struct form f = {.mode = (uint8_t)mode,
+                                 .map = (uint8_t)map,
+                                 .opcode = (uint8_t)opcode,
+                                 .vex = true,
+                                 .vex_pp = bits & 3,
+                                 .vex_w = bits >> 2 & 1,
+                                 .vex_l = (uint8_t)(bits >> 3)};
+                consider(f, model);
+            }
+}
+
 void forms_build(const struct cpu_model *model)
 {
     static const uint8_t reps[] = {0, 0xf3, 0xf2};
@@ -378,16 +447,6 @@ void forms_build(const struct cpu_model *model)
                             if (mode == 32 && map == MAP_ONE && opcode == 0xe3)
                                 consider(f, model);
                         }
-    for (unsigned map = MAP_0F38; map <= MAP_0F3A; map++)
-        for (unsigned opcode = 0; opcode < 256; opcode++)
-            for (unsigned pp = 0; pp < 4; pp++)
-                for (unsigned w = 0; w < 2; w++) {
-                    struct form f = {.mode = 64,
-                                     .map = (uint8_t)map,
-                                     .opcode = (uint8_t)opcode,
-                                     .vex = true,
-                                     .vex_pp = (uint8_t)pp,
-                                     .vex_w = (uint8_t)w};
-                    consider(f, model);
-                }
+    for (unsigned mode = 64; mode >= 32; mode -= 32)
+        vex_forms_build(model, mode);
 }

@@ -26,7 +26,9 @@ struct form {
     uint8_t mode; /* 64, or 32 for what 64-bit mode lacks */
     uint8_t map, opcode;
     bool vex;
-    uint8_t vex_pp, vex_w;
+    uint8_t vex_pp, vex_w, vex_l;
+    bool vvvv, wig, lig; /* VEX.vvvv is an operand; W, L have no effect */
+    bool vsib;           /* the memory operand has a vector index */
     bool p66, lock, p67, rex_w;
     uint8_t rep;     /* 0, F2H, F3H */
     bool opcode_reg; /* register in the opcode's low bits */
@@ -76,7 +78,11 @@ bool insn_decode_at(struct insn *in);
 void state_random(const struct form *f, const struct insn *in, struct rng *r, struct isa_state *s);
 /* Values for every register, without an instruction in view. */
 void state_background(struct rng *r, struct isa_state *s);
+/* values.c */
 uint64_t value_gpr(struct rng *r);
+void value_f80(struct rng *r, uint8_t *b);
+/* Fills b with values of an operand's element type. */
+void fill_values(struct rng *r, uint8_t *b, unsigned n, ZydisElementType type, unsigned bits);
 
 /* -- Memory -------------------------------------------------------------------------------------------- */
 
@@ -97,6 +103,8 @@ void code_write(uint64_t linear, const uint8_t *p, unsigned n); /* both sides */
 /* -- The two sides ------------------------------------------------------------------------------------- */
 
 void emulated_init(void);
+/* Before emulated_init(): by the back end for this host, blocks translated after `hot` runs. */
+void emulated_use_jit(uint32_t hot);
 const struct cpu_model *emulated_model(void);
 void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 /* One instruction (all iterations with REP), or `whole`: until the INT3 at `end`. */
@@ -109,16 +117,30 @@ double emulated_speed(void); /* instructions a second of the interpreter on a sm
 struct ignore {
     uint64_t flags;
     uint16_t fsw;
-    uint32_t mxcsr_fault; /* MXCSR flags that do not count when #XM was raised */
-    bool fault_order;     /* both faulted: enough */
-    bool host_may_fault;  /* the host faults where we do not */
-    bool fault_page;      /* CR2: somewhere in the operand is enough */
-    bool memory_x87;      /* FNSAVE, FNSTENV: pointers */
-    bool approximate;     /* RCPPS and its kin: 12 bits count */
-    const char *why;      /* a whole case that is known to differ */
+    uint32_t mxcsr_fault;  /* MXCSR flags that do not count when #XM was raised */
+    bool fault_order;      /* both faulted: enough */
+    bool host_may_fault;   /* the host faults where we do not */
+    bool fault_page;       /* CR2: somewhere in the operand is enough */
+    bool memory_x87;       /* FNSAVE, FNSTENV: pointers */
+    bool approximate;      /* RCPPS and its kin: 12 bits count */
+    unsigned x87_ulp;      /* transcendentals: by how much ST(0) and ST(1) may differ */
+    long double x87_angle; /* and by how much the host's pi may have moved the angle */
+    bool x87_tangent;
+    /* A gather's mask register when it faults: elements and their size, 0 for other instructions. */
+    unsigned mask_register, mask_count, mask_size;
+    const char *why; /* a whole case that is known to differ */
 };
 void ignore_for(const struct form *f, const struct insn *in, const struct isa_state *before,
                 struct ignore *ig);
+/* The part of the x87 transcendentals (compare_x87.c). */
+void ignore_x87(const struct insn *in, const struct isa_state *before, struct ignore *ig);
+bool x87_nearly_equal(const uint8_t *a, const uint8_t *b, const struct ignore *ig);
+/* The parts of ignore_for() and states_equal() for vector registers. */
+typedef uint64_t ignore_address(const struct insn *in, const struct isa_state *s);
+void ignore_vector(const struct insn *in, ignore_address *address, const struct isa_state *s,
+                   struct ignore *ig);
+bool vectors_equal(const struct isa_state *a, const struct isa_state *b, const struct ignore *ig, char *text,
+                   size_t n);
 /* True when equal; else a description in text. */
 bool states_equal(const struct isa_state *native, const struct isa_state *emulated, const struct ignore *ig,
                   char *text, size_t n);

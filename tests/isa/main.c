@@ -8,6 +8,7 @@
  *   test_isa --coverage                   every form with its number of cases
  *   test_isa --sequence                   random sequences of instructions as one block
  *   test_isa --speed                      instructions a second of the interpreter
+ *   test_isa --accel jit [--hot N]        droste's side by the back end for this host (N: 1)
  * A row of insn.def without a form fails; a row that stands in skipped.def is counted as skipped.
  */
 #include <errno.h>
@@ -33,8 +34,9 @@ static struct {
     const char *only, *form;
     bool coverage, sequence, speed, have_case, verbose, list;
     unsigned workers;
-    uint64_t first;
-} opt = {.seed = 1, .cases = 1000, .workers = 2};
+    uint64_t first, hot;
+    bool jit;
+} opt = {.seed = 1, .cases = 1000, .workers = 2, .hot = 1};
 
 /* -- One form ------------------------------------------------------------------------------------------ */
 
@@ -133,6 +135,8 @@ struct shared {
 static void side_init(void)
 {
     native_init();
+    if (opt.jit)
+        emulated_use_jit((uint32_t)opt.hot);
     emulated_init();
     memory_reset();
     native_protect();
@@ -275,6 +279,10 @@ static bool parse(int argc, char **argv)
             opt.only = v;
         else if (!strcmp(a, "--form"))
             opt.form = v;
+        else if (!strcmp(a, "--hot"))
+            opt.hot = number(v);
+        else if (!strcmp(a, "--accel"))
+            opt.jit = v && !strcmp(v, "jit");
         else if (!strcmp(a, "--case"))
             opt.only_case = number(v);
         else {
@@ -309,7 +317,7 @@ int main(int argc, char **argv)
     if (!parse(argc, argv)) {
         fprintf(stderr,
                 "usage: test_isa [--seed N] [--only TEXT] [--form NAME --case K] [--cases N] [--coverage] "
-                "[--sequence] [--speed] [--workers N]\n");
+                "[--sequence] [--speed] [--workers N] [--accel interp|jit] [--hot N]\n");
         return 2;
     }
     forms_build(emulated_model());

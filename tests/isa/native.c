@@ -3,7 +3,7 @@
  *
  * The state goes in by rt_sigreturn on a frame of our making and comes out in the frame of the signal that
  * ends the run: INT3 behind the instruction, or the exception that it raised. So every GPR (RSP too), RFLAGS,
- * XMM, MXCSR and x87 register is the test's own, and no instruction of ours runs in that state. FS keeps the
+ * YMM, MXCSR and x87 register is the test's own, and no instruction of ours runs in that state. FS keeps the
  * C library's base; DS, ES and SS are flat, so that CS = 23H runs 32-bit code.
  */
 #define _GNU_SOURCE
@@ -22,6 +22,9 @@
 #include <unistd.h>
 
 #define ALT_STACK 65536u
+
+#define AVX_OFFSET 576u /* of the YMM registers' upper halves in the XSAVE area */
+#define AVX_SIZE   256u
 
 /* FXSAVE image at the head of the frame's XSAVE area. */
 struct fx_image {
@@ -71,6 +74,11 @@ static void keep_frame(const ucontext_t *uc)
     native.have_frame = true;
 }
 
+static bool has_avx(void)
+{
+    return native.xsave_size >= AVX_OFFSET + AVX_SIZE;
+}
+
 static void take_state(const ucontext_t *uc, int signal)
 {
     struct isa_state *s = native.out;
@@ -82,6 +90,9 @@ static void take_state(const ucontext_t *uc, int signal)
     s->rflags = (uint64_t)g[REG_EFL];
     memcpy(s->xmm, fx->xmm, sizeof(s->xmm));
     memcpy(s->st, fx->st, sizeof(s->st));
+    memset(s->ymm_high, 0, sizeof(s->ymm_high));
+    if (has_avx() && (((const uint8_t *)fx)[512] & 4)) /* XSTATE_BV */
+        memcpy(s->ymm_high, (const uint8_t *)fx + AVX_OFFSET, AVX_SIZE);
     s->mxcsr = fx->mxcsr;
     s->fcw = fx->fcw;
     s->fsw = fx->fsw;
@@ -157,6 +168,10 @@ void native_run(unsigned mode, const struct isa_state *in, struct isa_state *out
     fx->fsw = in->fsw;
     fx->ftw = in->ftw;
     native.xsave[512] |= 3; /* XSTATE_BV: x87 and SSE are in the image */
+    if (has_avx()) {
+        native.xsave[512] |= 4;
+        memcpy(native.xsave + AVX_OFFSET, in->ymm_high, AVX_SIZE);
+    }
     native.out = out;
     native.start = in->rip;
     native.expects_int3 = in->vector == TRAP_BP;

@@ -27,6 +27,7 @@ enum { VECTOR_NONE = -1, VECTOR_TIMEOUT = -2 };
 struct isa_state {
     uint64_t r[16], rip, rflags;
     uint8_t xmm[16][16];
+    uint8_t ymm_high[16][16]; /* bits 255:128; zero on a host without AVX */
     uint32_t mxcsr;
     uint16_t fcw, fsw; /* TOP in fsw */
     uint8_t ftw;       /* abridged, by physical register */

@@ -85,7 +85,9 @@ static bool form_fits(const struct form *f)
                            g->row->feature == FEAT_MOVBE;
             /* Without memory operands: alignment would fault. */
             bool vector = g->row->feature == FEAT_SSE || g->row->feature == FEAT_SSE2 ||
-                          g->row->feature == FEAT_SSSE3 || g->row->feature == FEAT_SSE4_1;
+                          g->row->feature == FEAT_SSSE3 || g->row->feature == FEAT_SSE4_1 ||
+                          (g->row->flags & I_AVX) || g->row->feature == FEAT_AES ||
+                          g->row->feature == FEAT_PCLMULQDQ || g->row->feature == FEAT_SHA;
             vector = vector && !g->mem && !strstr(g->name, "mm64") && !strstr(g->name, "rcp") &&
                      !strstr(g->name, "rsqrt") && !strstr(g->name, "maskmov") && !strstr(g->name, "mxcsr");
             fits[i] = !bad && (integer || vector) && !(g->row->flags & (I_FPU | I_MMX));

@@ -2,6 +2,7 @@
  * endless.S -- guests that never end by themselves; what they do for ever is chosen when assembled:
  *   SPIN jumps to itself   REP one instruction that takes seconds   FAULTS exceptions and nothing else
  *   OUTPUT a flood of serial output   DEVICE_CODE runs code in the HPET's registers   RESETS resets through port CF9H
+ *   IDLE halts, interrupts on, while the 8254 ticks and the 8259 lets nothing through
  */
 #include "multiboot.inc"
 main:
@@ -55,6 +56,18 @@ stack:
     movb $6, %al
     outb %al, %dx
     jmp .
+#elif defined(IDLE)
+    movb $0xff, %al
+    outb %al, $0x21
+    outb %al, $0xa1
+    movb $0x34, %al
+    outb %al, $0x43
+    movb $0x10, %al
+    outb %al, $0x40
+    outb %al, $0x40
+    sti
+1:  hlt
+    jmp 1b
 #else
     jmp main
 #endif

@@ -4,7 +4,7 @@
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 
-for name in triple-fault mmio-jump hole-jump quiet timed-halt; do
+for name in triple-fault mmio-jump hole-jump quiet timed-halt idle; do
     image "$name"
 done
 options=(-m 64M -nographic "${exit_device[@]}")
@@ -24,11 +24,35 @@ for name in mmio-jump hole-jump; do
     check "$name: a message: $(cat "$OUT/err")" grep -q "^droste: " "$OUT/err"
 done
 
-for name in quiet timed-halt; do
+# idle: interrupts are on, but at the end of input nobody is left to send one.
+for name in quiet timed-halt idle; do
     run_droste 20 -kernel "$OUT/$name.elf" "${options[@]}" -no-reboot
     check "$name: status $status" [ "$status" = 2 ]
     check "$name: says so: $(cat "$OUT/err")" grep -q "nothing left that could wake it" "$OUT/err"
 done
+
+# ended_at: the tick of the message
+ended_at() { sed -n 's/.*after \([0-9]*\) ticks$/\1/p' "$1"; }
+cp "$OUT/err" "$OUT/err1"
+run_droste 20 -kernel "$OUT/idle.elf" "${options[@]}" -no-reboot
+check "idle: the same end each time" [ -n "$(ended_at "$OUT/err")" -a "$(ended_at "$OUT/err")" = "$(ended_at "$OUT/err1")" ]
+# More input than the guest will ever take does not keep it.
+status=0
+head -c 5000 /dev/zero | timeout -k 5 20 "$DROSTE" -kernel "$OUT/idle.elf" "${options[@]}" >"$OUT/raw" 2>"$OUT/err" || status=$?
+check "idle with unread input: status $status" [ "$status" = 2 ]
+# While input may come it waits, and a saved machine waits for what the next run gives it.
+rm -f "$OUT/wait" "$OUT/idle.snapshot"
+mkfifo "$OUT/wait"
+exec 3<>"$OUT/wait"
+status=0
+timeout -k 5 20 "$DROSTE" -kernel "$OUT/idle.elf" "${options[@]}" --at 50000000 --save "$OUT/idle.snapshot" \
+    <&3 >"$OUT/raw" 2>"$OUT/err" || status=$?
+check "idle, open input: runs to its tick: status $status" [ "$status" = 0 -a -s "$OUT/idle.snapshot" ]
+exec 3<&-
+run_droste 20 -kernel "$OUT/idle.elf" "${options[@]}" -loadvm "$OUT/idle.snapshot"
+check "idle, loaded, input at its end: status $status: $(cat "$OUT/err")" [ "$status" = 2 ]
+check "idle, loaded: ends later than it was saved" [ "$(ended_at "$OUT/err")" -ge 50000000 ]
+rm -f "$OUT/wait" "$OUT/idle.snapshot"
 
 # Whatever the guest does, a signal ends the program; one that does not is killed in the end, which the status shows.
 # ended_by SIGNAL NAME OPTION...
@@ -48,13 +72,16 @@ ended_by() {
 }
 rm -f "$OUT/input" "$OUT/pipe"
 mkfifo "$OUT/input" "$OUT/pipe"
-exec 3<>"$OUT/input" # input that stays open
-for name in SPIN REP FAULTS OUTPUT DEVICE_CODE RESETS; do
+exec 3<>"$OUT/input" # input that stays open, but for the first guest
+image endless IDLE
+ended_by TERM IDLE -accel interp 3</dev/null
+for name in SPIN REP FAULTS OUTPUT DEVICE_CODE RESETS IDLE; do
     image endless "$name"
     ended_by TERM "$name"
     ended_by INT "$name" -smp 2
 done
 ended_by TERM SPIN -serial none
+ended_by TERM IDLE -serial none
 ended_by TERM FAULTS -serial none
 
 # Nobody reads the output any more.

@@ -19,6 +19,10 @@ check "L2's uname: $release" [ "$(grep -c "^Linux .*$release .*x86_64" "$OUT/out
 check "L2's processors" grep -q "^L2: processors: $cpus\$" "$OUT/out"
 check "L2's timer and serial interrupts" grep -q '^L2: done (status 0' "$OUT/out"
 check "kvmm ended well" grep -q '^L1: kvmm status 0' "$OUT/out"
+# The host's time was sampled in both: each is at least a tenth of the whole.
+share() { awk -F: -v n="\"wall_seconds$1\"" 'index($1, n) { print int($2 * 1000) }' "$OUT/stats.json"; }
+check "time in L1: $(share _l1) of $(share '') ms" [ "$(($(share _l1) * 10))" -gt "$(share '')" ]
+check "time in L2: $(share _l2) of $(share '') ms" [ "$(($(share _l2) * 10))" -gt "$(share '')" ]
 [ "$failures" = 0 ] || {
     show_end
     finish

@@ -119,6 +119,9 @@ accept "disk read-only" "" -drive "file=$OUT/large,format=raw,if=virtio,readonly
 accept "serial to a file" "" -serial "file:$OUT/serial"
 accept "statistics" "" --stats "$OUT/stats.json"
 check "statistics: has instructions" grep -q '"instructions"' "$OUT/stats.json"
+for name in wall_seconds_l1 wall_seconds_l2 wall_seconds_idle samples; do
+    check "statistics: has $name" grep -q "\"$name\"" "$OUT/stats.json"
+done
 accept "state hash" "" --state-hash "1000,$OUT/hash"
 check "state hash: has a final line" grep -q -E '^[0-9]+ [0-9a-f]{16}$' "$OUT/hash"
 run_droste 10 -help

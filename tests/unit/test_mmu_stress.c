@@ -8,6 +8,7 @@
  */
 #include <stdlib.h>
 
+#include "mmu/internal.h"
 #include "test_mmu_kit.h"
 
 static struct kit k;
@@ -19,6 +20,31 @@ static void setup(void)
     const char *given = getenv("DROSTE_SEED"); /* any other run: DROSTE_SEED=1234 test_mmu_stress */
     seed = given ? strtoull(given, NULL, 0) : 0x9e3779b97f4a7c15ull;
     seed |= 1;
+}
+
+/* Caches of a few entries, so that all that shares them gets into each other's way. */
+static void setup_small(void)
+{
+    setup();
+    struct tables *t = phys_tables(&k.phys);
+    t->ept_mask = 7;
+    t->ept_large_mask = 1;
+    t->ept_ways_mask = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        struct mmu_pool *pool = mmu_pool(&k.mmu[i]);
+        pool->limit = 3;
+        pool->tlb2_mask = 15;
+        pool->psc_mask = 3;
+        /* and numbers that soon run out */
+        pool->tlb2_next = pool->psc_next = CACHE_ID_MAX - 50;
+    }
+    t->space_id_next = CACHE_ID_MAX - 5;
+}
+
+static void setup_verify(void)
+{
+    setup();
+    k.mmu[0].verify = k.mmu[1].verify = true;
 }
 
 static void teardown(void)
@@ -112,7 +138,7 @@ static void write_ept_entry(unsigned level)
     const gpa_t gpa = pick(2) ? some_gpa_page(1 + pick(4)) : some_gpa_page(0);
     const unsigned index = gpa >> (12 + 9 * (level - 1)) & 511;
     const gpa_t at = ept_table(level, level == 4 ? pick(2) : pick(3)) + index * 8;
-    uint64_t v = kit_get(&k, at), rights = pick(30) ? 7 : pick(8);
+    uint64_t v = kit_get(&k, at), rights = (pick(30) ? 7 : pick(8)) | (pick(4) ? BIT(10) : 0);
     switch (pick(16)) {
     case 0:
         v ^= BIT(pick(12));
@@ -143,6 +169,7 @@ static struct mmu_mode some_mode(void)
     m.cr4 |= pick(2) ? CR4_SMAP | CR4_SMEP : 0;
     m.ac = pick(2);
     m.ept = pick(3) != 0;
+    m.mbe = pick(3) == 0;
     m.eptp = ept_table(4, pick(2)) | 6 | 3 << 3 | (pick(2) ? BIT(6) : 0);
     if (pick(16) == 0)
         m.cr4 |= CR4_PKE;
@@ -199,14 +226,38 @@ static void verify(struct mmu *m, unsigned step)
         cr_assert(false, "step %u: %#lx differs", step, where);
 }
 
-Test(stress, structured, .init = setup, .fini = teardown)
+/* As a cached jump is used: never for another page than a walk gives. */
+struct jump {
+    const struct tlb *tlb;
+    uint64_t generation;
+    gva_t page;
+    gpa_t gpa;
+};
+static struct jump jumps[2][64];
+
+static void jump_check(unsigned who, const struct mmu_mode *mode)
+{
+    struct mmu *m = &k.mmu[who];
+    struct mmu_fault f;
+    gpa_t gpa = 0;
+    const gva_t linear = some_linear() & ~PAGE_MASK;
+    struct jump *j = &jumps[who][(linear >> 12 ^ linear >> 21 ^ linear >> 30) & 63];
+    if (j->tlb == m->current && j->generation == m->generation && j->page == linear) {
+        if (!mmu_walk(m, mode, linear, MMU_EXEC, MMU_PROBE, &gpa, &f) || gpa != j->gpa)
+            cr_assert(false, "jump to %#lx is remembered as %#lx, is %#lx", linear, j->gpa, gpa);
+    } else if (mmu_translate(m, linear, MMU_EXEC, 0, &gpa, &f)) {
+        *j = (struct jump){m->current, m->generation, linear, gpa};
+    }
+}
+
+static void run_structured(unsigned steps)
 {
     struct mmu_mode mode[2];
     for (unsigned i = 0; i < 3000; i++) {
         write_guest_entry(1 + pick(4));
         write_ept_entry(1 + pick(4));
     }
-    for (unsigned step = 0; step < 400000; step++) {
+    for (unsigned step = 0; step < steps; step++) {
         const unsigned who = pick(2);
         struct mmu *m = &k.mmu[who];
         if (step < 2 || pick(50) == 0) {
@@ -220,15 +271,35 @@ Test(stress, structured, .init = setup, .fini = teardown)
             write_guest_entry(1 + pick(4));
         else if (what < 9)
             write_ept_entry(1 + pick(4));
+        else if (what < 20)
+            jump_check(who, &mode[who]);
         else
             access_strictly(m, &mode[who]);
         if (pick(500) == 0)
             verify(m, step);
     }
-    cr_assert_gt(k.mmu[0].stats.fills, 10000);
     cr_assert_gt(k.mmu[0].stats.drops, 100);
     cr_log_info("fills %lu walks %lu ept walks %lu drops %lu", k.mmu[0].stats.fills, k.mmu[0].stats.walks,
                 k.mmu[0].stats.ept_walks, k.mmu[0].stats.drops);
+}
+
+Test(stress, structured, .init = setup, .fini = teardown)
+{
+    run_structured(400000);
+    cr_assert_gt(k.mmu[0].stats.fills, 10000);
+}
+
+Test(stress, structured_small, .init = setup_small, .fini = teardown)
+{
+    run_structured(400000);
+    cr_assert_gt(k.mmu[0].stats.fills, 10000);
+}
+
+/* Debug mode: nothing is filled, and each access is checked by mmu/ itself. */
+Test(stress, structured_verify, .init = setup_verify, .fini = teardown)
+{
+    run_structured(100000);
+    cr_assert_eq(k.mmu[0].stats.fills, 0);
 }
 
 /* -- Everything points everywhere --------------------------------------------------------------------------
@@ -286,7 +357,7 @@ static gpa_t hostile_at(void)
     return HOSTILE_BASE + pick(HOSTILE_PAGES) * PAGE_SIZE + index * 8;
 }
 
-Test(stress, hostile, .init = setup, .fini = teardown)
+static void run_hostile(unsigned steps)
 {
     struct mmu_mode mode[2];
     uint16_t pml_index = 511;
@@ -297,7 +368,7 @@ Test(stress, hostile, .init = setup, .fini = teardown)
     }
     for (unsigned i = 0; i < 2000; i++)
         hostile_write(hostile_at());
-    for (unsigned step = 0; step < 400000; step++) {
+    for (unsigned step = 0; step < steps; step++) {
         const unsigned who = pick(2);
         struct mmu *m = &k.mmu[who];
         if (step < 2 || pick(40) == 0) {
@@ -321,6 +392,7 @@ Test(stress, hostile, .init = setup, .fini = teardown)
                     break;
                 }
                 x->ept = pick(2);
+                x->mbe = pick(4) == 0;
                 x->eptp =
                     (HOSTILE_BASE + pick(HOSTILE_PAGES) * PAGE_SIZE) | 6 | 3 << 3 | (pick(2) ? BIT(6) : 0);
                 k.mmu[i].pml.enabled = pick(4) == 0;
@@ -353,10 +425,27 @@ Test(stress, hostile, .init = setup, .fini = teardown)
         if (pick(200) == 0)
             verify(m, step);
     }
-    cr_assert_gt(strict, 100000);
-    cr_assert_gt(k.mmu[0].stats.fills, 2000);
+    cr_assert_gt(strict, steps / 4);
     cr_log_info("strict %u fills %lu walks %lu drops %lu", strict, k.mmu[0].stats.fills, k.mmu[0].stats.walks,
                 k.mmu[0].stats.drops);
+}
+
+Test(stress, hostile, .init = setup, .fini = teardown)
+{
+    run_hostile(400000);
+    cr_assert_gt(k.mmu[0].stats.fills, 2000);
+}
+
+Test(stress, hostile_small, .init = setup_small, .fini = teardown)
+{
+    run_hostile(400000);
+    cr_assert_gt(k.mmu[0].stats.fills, 2000);
+}
+
+Test(stress, hostile_verify, .init = setup_verify, .fini = teardown)
+{
+    run_hostile(100000);
+    cr_assert_eq(k.mmu[0].stats.fills, 0);
 }
 
 /* What an access and a fill cost: printed, not judged. */

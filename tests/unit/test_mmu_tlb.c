@@ -1,6 +1,8 @@
 /*
  * tests/unit/test_mmu_tlb.c -- contexts, and that no cached translation outlives the bytes it was made from.
  */
+#include <signal.h>
+
 #include "test_mmu_kit.h"
 #include "mmu/internal.h"
 
@@ -92,22 +94,188 @@ Test(tlb, contexts_share_what_is_equal, .init = setup, .fini = teardown)
     cr_assert_eq(mmu_select(m, &mode), a);
 }
 
+/* Page tables for one page at 0x3000, like those of setup() but with a root of their own. */
+static gpa_t other_root(void)
+{
+    gpa_t root = kit_page(&k);
+    kit_set(&k, root, pdpt | P | RW | US);
+    return root;
+}
+
 Test(tlb, contexts_are_recycled, .init = setup, .fini = teardown)
 {
+    enum { SPACES = 2 * MMU_CONTEXTS };
+    static gpa_t root[SPACES];
+    static struct tlb *jumps_tlb[SPACES];
+    static uint64_t jumps_generation[SPACES];
     struct tlb *first = mmu_select(m, &mode);
     translate(0x3000, MMU_EXEC);
     struct mmu_mode other = mode;
-    for (unsigned i = 1; i < 5 * MMU_CONTEXTS; i++) {
-        const uint64_t generation = m->generation;
-        other.cr3 = pml4 + BIT(30) * i;
-        cr_assert_neq(mmu_select(m, &other), NULL);
-        if (i > MMU_CONTEXTS)
-            cr_assert_neq(m->generation, generation, "a recycled context ends its cached jumps");
-        if (i % 7 == 0) /* keeps it in use */
-            cr_assert_eq(mmu_select(m, &mode), first);
+    unsigned made = 0, recycled = 0, lost = 0;
+    for (unsigned i = 0; i < SPACES; i++)
+        root[i] = other_root();
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < SPACES; i++) {
+            other.cr3 = root[i];
+            struct tlb *t = mmu_select(m, &other);
+            cr_assert(t->index < MMU_CONTEXTS && t == &m->contexts[t->index]);
+            /* A jump cached for (context, generation) must not be taken for another address space. */
+            for (unsigned j = 0; j < SPACES; j++)
+                if (j != i && jumps_tlb[j] == t)
+                    cr_assert_neq(jumps_generation[j], m->generation, "recycled context, same generation");
+            const bool hits = kit_hits(t, 0x3000, MMU_EXEC);
+            if (jumps_tlb[i] == t && jumps_generation[i] == m->generation)
+                cr_assert(hits);
+            made += !hits;
+            cr_assert_eq(t->mode.cr3, root[i]);
+            translate(0x3000, MMU_EXEC);
+            translate(0x3000, MMU_WRITE);
+            jumps_tlb[i] = t;
+            jumps_generation[i] = m->generation;
+            if (i % 7 == 0) /* keeps it in use */
+            {
+                struct tlb *now = mmu_select(m, &mode);
+                lost += now != first;
+                first = now;
+            }
+        }
+        recycled = made - (MMU_CONTEXTS - 1);
     }
-    cr_assert(kit_hits(first, 0x3000, MMU_EXEC));
-    cr_assert_eq(mmu_select(m, &mode), first);
+    cr_assert_gt(recycled, SPACES);
+    cr_assert_lt(lost, 8, "what is in use stays, %u", lost);
+    /* Gentle: with twice as many spaces as contexts some are still met again. */
+    cr_assert_lt(made, 4 * SPACES - 40, "%u contexts made", made);
+}
+
+/* An unused context costs no memory; dropping one costs what was filled. */
+Test(tlb, contexts_are_made_lazily, .init = setup, .fini = teardown)
+{
+    struct mmu_pool *pool = mmu_pool(m);
+    const unsigned made = pool->made;
+    cr_assert_leq(made, 2);
+    struct tlb *t = mmu_select(m, &mode);
+    cr_assert_eq(pool->made, made + 1);
+    cr_assert_eq(mmu_select(m, &mode), t);
+    cr_assert_eq(pool->made, made + 1);
+    cr_assert_eq(context_current(m)->read.groups | context_current(m)->write.groups, 0);
+    translate(0x3000, MMU_WRITE);
+    translate(0x45000, MMU_READ);
+    cr_assert_eq(context_current(m)->read.slots[0], BIT(3));
+    cr_assert_eq(context_current(m)->read.slots[1], BIT(5));
+    mmu_drop_all(m);
+    cr_assert_eq(context_current(m)->read.groups | context_current(m)->write.groups, 0);
+    for (unsigned i = 0; i < TLB_ENTRIES; i++)
+        cr_assert_not(kit_hits(t, (gva_t)i * PAGE_SIZE, MMU_READ) ||
+                      kit_hits(t, ~(gva_t)0 - (gva_t)i * PAGE_SIZE, MMU_READ));
+}
+
+/* The second level serves what the first has lost by conflict, and what it may not have. */
+Test(tlb, second_level, .init = setup, .fini = teardown)
+{
+    const gva_t far = (gva_t)TLB_ENTRIES * PAGE_SIZE; /* the same slot */
+    kit_set(&k, pd + (far >> 21) * 8, pt | P | RW | US);
+    kit_set(&k, pt + 8 * 8, 0xfee00000 | P | RW);
+    struct tlb *t = mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    translate(far + 0x3000, MMU_WRITE);
+    cr_assert_eq(translate(0x8010, MMU_READ), 0xfee00010);
+    const uint64_t walks = m->stats.walks;
+    for (unsigned i = 0; i < 8; i++) {
+        const gva_t at = (i & 1 ? far : 0) + 0x3000;
+        cr_assert_eq(translate(at, MMU_WRITE), 0x403000);
+        cr_assert(kit_hits(t, at, MMU_READ) && kit_hits(t, at, MMU_WRITE));
+        cr_assert_eq(translate(0x8010, MMU_READ), 0xfee00010);
+    }
+    translate(0x3000, MMU_EXEC);
+    cr_assert_eq(m->stats.walks, walks, "no walk");
+    /* coherent: both aliases, the page that is not RAM, and rights */
+    kit_set(&k, pt + 3 * 8, 0x503000 | P | US | ACC);
+    kit_set(&k, pt + 8 * 8, 0xfec00000 | P);
+    cr_assert_eq(translate(0x3000, MMU_READ), 0x503000);
+    cr_assert_eq(translate(far + 0x3000, MMU_READ), 0x503000);
+    cr_assert_eq(translate(0x8010, MMU_READ), 0xfec00010);
+    cr_assert(faults(0x3000, MMU_WRITE, 3));
+    cr_assert(faults(0x8000, MMU_WRITE, 3));
+    /* a page that becomes observed has no write entry, though the second level knows it */
+    translate(0x5000, MMU_WRITE);
+    phys_observe(&k.phys, 0x405000, OBSERVE_CODE);
+    cr_assert_not(kit_hits(t, 0x5000, MMU_WRITE));
+    translate(0x5000, MMU_WRITE);
+    cr_assert_not(kit_hits(t, 0x5000, MMU_WRITE));
+    phys_unobserve(&k.phys, 0x405000, OBSERVE_CODE);
+}
+
+/* One page written under many addresses: each may have an entry, but not more than its metadata can name. */
+Test(tlb, write_slots, .init = setup, .fini = teardown)
+{
+    for (unsigned i = 0; i < 8; i++)
+        kit_set(&k, pt + (16 + i) * 8, 0x410000 | P | RW | US);
+    kit_set(&k, pd + 2 * 8, pt | P | RW | US); /* 0x410000: also at its home slot */
+    kit_set(&k, pt + 0x10 * 8, 0x410000 | P | RW | US);
+    struct tlb *t = mmu_select(m, &mode);
+    struct mmu_mode user = mode;
+    user.cpl = 3;
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 8; i++)
+            translate(0x10000 + i * 0x1000, MMU_WRITE);
+        translate(0x410000, MMU_WRITE);
+        mode.cpl = 3;
+        struct tlb *u = mmu_select(m, &mode);
+        translate(0x10000 + 7 * 0x1000, MMU_WRITE);
+        mode.cpl = 0;
+        mmu_select(m, &mode);
+        unsigned hits = 0;
+        for (unsigned i = 0; i < 8; i++)
+            hits += kit_hits(t, 0x10000 + i * 0x1000, MMU_WRITE);
+        cr_assert_geq(hits, 2);
+        cr_assert(kit_hits(t, 0x410000, MMU_WRITE) && kit_hits(u, 0x17000, MMU_WRITE));
+        phys_observe(&k.phys, 0x410000, OBSERVE_CODE);
+        for (unsigned i = 0; i < 8; i++)
+            cr_assert_not(kit_hits(t, 0x10000 + i * 0x1000, MMU_WRITE) ||
+                          kit_hits(u, 0x10000 + i * 0x1000, MMU_WRITE));
+        cr_assert_not(kit_hits(t, 0x410000, MMU_WRITE));
+        phys_unobserve(&k.phys, 0x410000, OBSERVE_CODE);
+    }
+}
+
+/* The generation moves when, and only when, a jump in the current context may have lost its translation. */
+Test(tlb, generation, .init = setup, .fini = teardown)
+{
+    mmu_select(m, &mode);
+    translate(0x3000, MMU_WRITE);
+    translate(0x4000, MMU_EXEC);
+    uint64_t generation = m->generation;
+    kit_set(&k, pt + 3 * 8, 0);
+    cr_assert_eq(m->generation, generation, "never executed");
+    kit_set(&k, pt + 4 * 8, kit_get(&k, pt + 4 * 8) & ~RW);
+    cr_assert_gt(m->generation, generation);
+    /* an entry lost by conflict is not forgotten */
+    const gva_t far = (gva_t)PAGE_SIZE << TLB_EXEC_BITS;
+    kit_set(&k, pd + (far >> 21) * 8, pt | P | RW | US);
+    translate(0x5000, MMU_EXEC);
+    translate(far + 0x5000, MMU_EXEC);
+    kit_set(&k, pt + 6 * 8, 0x406000 | P | RW | US);
+    translate(0x6000, MMU_READ);
+    generation = m->generation;
+    kit_set(&k, pd, 0);
+    cr_assert_gt(m->generation, generation);
+    kit_set(&k, pd, pt | P | RW | US);
+    /* in a context that is not current: when it is selected again, once */
+    struct mmu_mode user = mode;
+    user.cpl = 3;
+    translate(0x7000, MMU_EXEC);
+    translate(0x8000, MMU_EXEC);
+    mmu_select(m, &user);
+    translate(0x9000, MMU_EXEC);
+    generation = m->generation;
+    kit_set(&k, pt + 7 * 8, 0);
+    kit_set(&k, pt + 8 * 8, 0);
+    cr_assert_eq(m->generation, generation);
+    mmu_select(m, &mode);
+    cr_assert_eq(m->generation, generation + 1);
+    mmu_select(m, &user);
+    mmu_select(m, &mode);
+    cr_assert_eq(m->generation, generation + 1, "selecting alone moves nothing");
 }
 
 /* An implicit supervisor access in user mode is served by, and fills, the supervisor's context. */
@@ -422,9 +590,11 @@ Test(tlb, entries_of_32_bits, .init = setup, .fini = teardown)
 /* The store of dependencies is bounded: many tables, many contexts, and still all is right. */
 Test(tlb, store_overflows, .init = setup, .fini = teardown)
 {
-    const struct tables *t = phys_tables(&k.phys);
+    struct tables *t = phys_tables(&k.phys);
     uint64_t seed = 4711;
     gva_t where;
+    t->record_max = 6144;
+    t->node_max = 65536;
     /* 7000 page tables, so more than there are records: every page from 2M on is one, at two addresses each.
      */
     for (unsigned i = 0; i < 14000; i++) {
@@ -437,7 +607,7 @@ Test(tlb, store_overflows, .init = setup, .fini = teardown)
     mmu_select(m, &mode);
     for (unsigned i = 0; i < 14000; i++)
         cr_assert_eq(translate(BIT(30) + ((uint64_t)i << 21), MMU_READ), 0x1000);
-    cr_assert_leq(t->record_count, TABLES_RECORDS_MAX);
+    cr_assert_leq(t->record_count, t->record_max);
     for (unsigned i = 0; i < 14000; i++)
         cr_assert_eq(translate(BIT(30) + ((uint64_t)i << 21), MMU_READ), 0x1000);
     for (unsigned i = 0; i < 2000; i++) {
@@ -448,7 +618,7 @@ Test(tlb, store_overflows, .init = setup, .fini = teardown)
         for (unsigned j = 0; j < 64; j++)
             translate(BIT(30) + ((kit_random(&seed) % 14000) << 21), MMU_READ);
     }
-    cr_assert_leq(t->node_count, TABLES_NODES_MAX);
+    cr_assert_leq(t->node_count, t->node_max);
     cr_assert_eq(mmu_verify(m, &where), 0);
 }
 
@@ -481,6 +651,18 @@ Test(tlb, verify_finds, .init = setup, .fini = teardown)
     cr_assert_eq(mmu_verify(m, &where), 0);
     store_le(k.phys.ram + pt + 3 * 8, 0x500000 | P | RW | ACC | DIR, 8);
     cr_assert_gt(mmu_verify(m, &where), 0);
+}
+
+/* The debug mode stops at the first access whose cached copy is not what a walk gives. */
+Test(tlb, verify_stops, .init = setup, .signal = SIGABRT)
+{
+    m->verify = true;
+    struct tlb *t = mmu_select(m, &mode);
+    for (unsigned i = 0; i < 3; i++)
+        translate(0x3000, MMU_READ);
+    cr_assert_not(kit_hits(t, 0x3000, MMU_READ));
+    store_le(k.phys.ram + pt + 3 * 8, 0x500000 | P | RW | ACC | DIR, 8);
+    translate(0x3000, MMU_READ);
 }
 
 /* Page tables in ROM, as firmware has them: flags that cannot be set do no harm. */

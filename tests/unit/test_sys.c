@@ -262,6 +262,73 @@ Test(lapic, level_eoi_is_broadcast)
     rig_free(r);
 }
 
+/* SDM 3A, "Spurious-Interrupt Vector Register": bit 12, where bit 24 of the version says that it is there. */
+Test(lapic, eoi_broadcast_suppression)
+{
+    struct rig *r = rig_new("max", 0, 1);
+    cr_expect(lapic_read(r->cpu, 0x30, 4) >> 24 & 1);
+    lapic_write(r->cpu, 0xf0, 4, 0x11ff);
+    cr_expect_eq(lapic_read(r->cpu, 0xf0, 4), 0x11ff);
+    send(r, 0x61, true);
+    cr_expect_eq(lapic_acknowledge(r->cpu), 0x61);
+    lapic_write(r->cpu, 0xb0, 4, 0);
+    cr_expect_eq(r->eoi_count, 0);
+    cr_expect_eq(lapic_read(r->cpu, 0x130, 4), 0, "no longer in service");
+    rig_free(r);
+}
+
+/* An SMI goes to firmware and comes back: its count is all that is left. */
+Test(lapic, smi_is_counted)
+{
+    struct rig *r = rig_new("max", 0, 1);
+    uint64_t v;
+    struct intr_msg m = {.mode = INTR_SMI, .assert_ = true};
+    r->cpu->activity = ACTIVITY_HLT;
+    lapic_deliver(r->cpu, &m);
+    cr_expect(cpu_runnable(r->cpu));
+    cr_expect_not(event_poll(r->cpu));
+    cr_assert(cpu_rdmsr(r->cpu, 0x34, &v));
+    cr_expect_eq(v, 1);
+    cr_expect_eq(r->cpu->activity, ACTIVITY_HLT, "the HLT state is gone back to");
+    cr_expect_not(cpu_runnable(r->cpu));
+    rig_free(r);
+}
+
+/* The registers lie over RAM, for this processor's loads and stores, and they do so after loading as well. */
+Test(lapic, base_over_ram)
+{
+    struct rig *r = rig_new("max", 0, 1);
+    struct error e;
+    phys_store(&r->phys, 0x5030, 4, 0x12345678);
+    cr_expect_eq(cpu_phys_read(r->cpu, 0x5030, 4), 0x12345678);
+    cr_assert(cpu_wrmsr(r->cpu, 0x1b, 0x5900));
+    uint64_t version = lapic_read(r->cpu, 0x30, 4);
+    cr_expect_eq(cpu_phys_read(r->cpu, 0x5030, 4), version);
+    cpu_phys_write(r->cpu, 0x5080, 4, 0x40);
+    cr_expect_eq(lapic_tpr(r->cpu), 0x40);
+    cr_expect_eq(phys_load(&r->phys, 0x5080, 4), 0);
+    r->cpu->mmu.local_apic = 0;
+    cr_assert(cpu_loaded(r->cpu, &e), "%s", e.message);
+    cr_expect_eq(cpu_phys_read(r->cpu, 0x5030, 4), version);
+    cr_assert(cpu_wrmsr(r->cpu, 0x1b, 0x5d00), "x2APIC mode has no page");
+    cr_expect_eq(cpu_phys_read(r->cpu, 0x5030, 4), 0x12345678);
+    rig_free(r);
+}
+
+/* IA32_MCG_CAP.CMCI_P is 0: there is no LVT CMCI register, and the LVT has six entries. */
+Test(lapic, no_cmci)
+{
+    struct rig *r = rig_new("max", 0, 1);
+    uint64_t v;
+    cr_assert(cpu_rdmsr(r->cpu, 0x179, &v));
+    cr_expect_not(v >> 10 & 1);
+    cr_expect_eq(lapic_read(r->cpu, 0x30, 4) >> 16 & 0xff, 5);
+    lapic_read(r->cpu, 0x2f0, 4);
+    lapic_write(r->cpu, 0x280, 4, 0);
+    cr_expect_eq(lapic_read(r->cpu, 0x280, 4), 0x80, "illegal register address");
+    rig_free(r);
+}
+
 Test(lapic, extint_through_lint0)
 {
     struct rig *r = rig_new("max", 0, 1);

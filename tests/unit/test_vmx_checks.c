@@ -68,7 +68,7 @@ static void to_32bit_host(struct vk *k, struct vmcs *v)
 #define MUTATIONS                                                                                            \
     M(pin_reserved, v->pin |= BIT(1) << 8)                                                                   \
     M(proc_reserved, v->proc &= ~(uint32_t)BIT(1))                                                           \
-    M(proc2_reserved, v->proc2 |= PROC2_ENABLE_VM_FUNCTIONS)                                                 \
+    M(proc2_reserved, v->proc2 |= PROC2_ENABLE_PCONFIG)                                                      \
     M(cr3_target_count, v->cr3_target_count = 5)                                                             \
     M(io_bitmaps, v->io_bitmap_b = 1)                                                                        \
     M(msr_bitmap, v->msr_bitmap = BAD_PHYS)                                                                  \
@@ -93,6 +93,16 @@ static void to_32bit_host(struct vk *k, struct vmcs *v)
     M(pml_address, v->proc2 |= PROC2_ENABLE_PML; v->pml_address = 0x10)                                      \
     M(unrestricted_needs_ept, v->proc2 &= ~(uint32_t)PROC2_ENABLE_EPT)                                       \
     M(shadow_bitmaps, v->proc2 |= PROC2_VMCS_SHADOWING; v->vmread_bitmap = 4)                                \
+    M(tsc_multiplier, v->proc2 |= PROC2_USE_TSC_SCALING)                                                     \
+    M(vm_function_reserved, v->proc2 |= PROC2_ENABLE_VM_FUNCTIONS; v->vm_function_controls = 2)              \
+    M(eptp_switching_needs_ept, no_unrestricted(v);                                                          \
+      v->proc2 = (v->proc2 & ~(uint32_t)PROC2_ENABLE_EPT) | PROC2_ENABLE_VM_FUNCTIONS;                       \
+      v->vm_function_controls = VMFUNC_EPTP_SWITCHING)                                                       \
+    M(eptp_list_address, v->proc2 |= PROC2_ENABLE_VM_FUNCTIONS;                                              \
+      v->vm_function_controls = VMFUNC_EPTP_SWITCHING; v->eptp_list_address = 8)                             \
+    M(mode_based_needs_ept, no_unrestricted(v);                                                              \
+      v->proc2 = (v->proc2 & ~(uint32_t)PROC2_ENABLE_EPT) | PROC2_MODE_BASED_EXECUTE_CONTROL)                \
+    M(ve_information_address, v->proc2 |= PROC2_EPT_VIOLATION_VE; v->ve_information_address = 0x40)          \
     M(exit_reserved, v->exit_controls |= EXITCTL_CLEAR_BNDCFGS)                                              \
     M(save_timer, v->exit_controls |= EXITCTL_SAVE_PREEMPTION_TIMER)                                         \
     M(exit_store_list, v->exit_msr_store_count = 1; v->exit_msr_store_address = 8)                           \

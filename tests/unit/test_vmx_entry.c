@@ -319,6 +319,11 @@ static void assert_abort(struct vk *k, uint32_t indicator)
     cr_assert_eq((uint32_t)phys_load(&k->phys, VK_VMCS + VMCS_REGION_ABORT, 4), indicator);
     cr_assert(!k->cpu->vmx_on && !k->cpu->vmx_non_root && k->cpu->activity == ACTIVITY_SHUTDOWN);
     cr_assert(k->cpu->attention & ATTN_STOP && k->cpu->stops & 1);
+    /* A snapshot that is taken then can be loaded. */
+    struct error e;
+    cr_assert(cpu_state.after_load(k->cpu, &e), "%s", e.message);
+    cr_assert(vmx_state.after_load(k->cpu->vmx, &e), "%s", e.message);
+    cr_assert(cpu_loaded(k->cpu, &e), "%s", e.message);
     vk_free(k);
 }
 
@@ -331,6 +336,17 @@ Test(vmx_entry, aborts)
     vk_vmcs(&k)->exit_msr_store_address = VK_LIST;
     phys_store(&k.phys, VK_LIST, 8, 0x4fff);
     vk_must_enter(&k);
+    assert_abort(&k, 1);
+    /* The same while the guest has an event in delivery, a linked VMCS and a timer. */
+    vk_init(&k);
+    vk_vmcs(&k)->exit_msr_store_count = 1;
+    vk_vmcs(&k)->exit_msr_store_address = VK_LIST;
+    vk_vmcs(&k)->pin |= PIN_ACTIVATE_PREEMPTION_TIMER;
+    vk_vmcs(&k)->preemption_timer = 1000;
+    phys_store(&k.phys, VK_LIST, 8, 0x4fff);
+    vk_must_enter(&k);
+    k.cpu->delivering = (struct event){.valid = true, .vector = 0x40, .type = EVENT_EXTERNAL};
+    k.cpu->shadow_sti = true;
     assert_abort(&k, 1);
     /* 4: one of the load list cannot be written. */
     vk_init(&k);

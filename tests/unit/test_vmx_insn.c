@@ -225,7 +225,7 @@ Test(vmx_insn, vmcs_shadowing)
     cr_assert(vk_succeeded(&k) && c->r[REG_RAX] == 0x7777);
     c->r[REG_RAX] = 0x8888;
     cr_assert_eq(vk_run(&k, helper_vmwrite, &u), 0);
-    c->r[REG_RCX] = 0x2032;
+    c->r[REG_RCX] = 0x2030;
     cr_assert_eq(vk_run(&k, helper_vmread, &u), 0);
     cr_assert_eq(c->vmx->linked->instruction_error, VMERR_UNSUPPORTED_FIELD);
     c->r[REG_RCX] = 0x681e;

@@ -55,13 +55,10 @@ Test(vmx_intercept, guards)
     static const struct {
         unsigned guard;
         uint32_t proc2;
-    } undefined[] = {{GUARD_RDTSCP, PROC2_ENABLE_RDTSCP},
-                     {GUARD_RDPID, PROC2_ENABLE_RDTSCP},
-                     {GUARD_INVPCID, PROC2_ENABLE_INVPCID},
-                     {GUARD_XSAVES, PROC2_ENABLE_XSAVES_XRSTORS},
-                     {GUARD_XRSTORS, PROC2_ENABLE_XSAVES_XRSTORS},
-                     {GUARD_VMFUNC, 0},
-                     {GUARD_RSM, 0}};
+    } undefined[] = {
+        {GUARD_RDTSCP, PROC2_ENABLE_RDTSCP},          {GUARD_RDPID, PROC2_ENABLE_RDTSCP},
+        {GUARD_INVPCID, PROC2_ENABLE_INVPCID},        {GUARD_XSAVES, PROC2_ENABLE_XSAVES_XRSTORS},
+        {GUARD_XRSTORS, PROC2_ENABLE_XSAVES_XRSTORS}, {GUARD_RSM, 0}};
     for (unsigned i = 0; i < ARRAY_LEN(undefined); i++) {
         v->proc2 &= ~undefined[i].proc2;
         v->dirty = DIRTY_ALL;

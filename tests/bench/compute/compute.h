@@ -82,5 +82,7 @@ void pipe_prepare(void);
 uint64_t pipe_unit(void);
 uint64_t forkexec_unit(void);
 uint64_t mmap_unit(void);
+void fault_prepare(void);
+uint64_t fault_unit(void);
 
 #endif

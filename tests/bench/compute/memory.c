@@ -108,7 +108,7 @@ uint64_t random16m_unit(void)
 
 /* -- String instructions of 4 KB ----------------------------------------------------------------------- */
 
-enum { STRING_ROUNDS = 200000, STRING_SIZE = 4096 };
+enum { STRING_ROUNDS = 20000, STRING_SIZE = 4096 };
 static uint8_t *string_from, *string_to;
 
 void strings_prepare(void)

@@ -1,5 +1,6 @@
 /*
- * tests/bench/compute/system.c -- the guest's kernel at work: system calls, pipes, fork and exec, mmap.
+ * tests/bench/compute/system.c -- the guest's kernel at work: system calls, pipes, fork and exec, mmap, page
+ * faults.
  */
 #include "compute.h"
 
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 enum { SYSCALL_COUNT = 50000, PIPE_COUNT = 2000, FORK_COUNT = 20, MMAP_COUNT = 40, MMAP_SIZE = 1 << 20 };
+enum { FAULT_COUNT = 10, FAULT_SIZE = 4 << 20 };
 
 /* -- System calls: getppid ----------------------------------------------------------------------------- */
 
@@ -96,6 +98,33 @@ uint64_t mmap_unit(void)
         }
         if (munmap((void *)memory, MMAP_SIZE) != 0)
             fail("munmap");
+    }
+    return sum;
+}
+
+/* -- Page faults: 1024 each, of memory that was given back ---------------------------------------------- */
+
+static uint8_t *fault_memory;
+
+void fault_prepare(void)
+{
+    fault_memory = memory_new(FAULT_SIZE);
+    /* A huge page would be one fault. */
+    if (madvise(fault_memory, FAULT_SIZE, MADV_NOHUGEPAGE) != 0)
+        fail("madvise");
+}
+
+uint64_t fault_unit(void)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < FAULT_COUNT; i++) {
+        if (madvise(fault_memory, FAULT_SIZE, MADV_DONTNEED) != 0)
+            fail("madvise");
+        for (int at = 0; at < FAULT_SIZE; at += 4096) {
+            volatile uint8_t *byte = fault_memory + at;
+            *byte = (uint8_t)(at >> 12);
+            sum = mix(sum, *byte);
+        }
     }
     return sum;
 }

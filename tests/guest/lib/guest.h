@@ -246,6 +246,8 @@ struct legacy {
     uint32_t out_eip, out_cs, out_eflags, out_esp;
 };
 void legacy_run(struct legacy *l);
+extern uint64_t legacy_gates[129]; /* gates that take the place of legacy_run()'s own; 0: none */
+#define SEL_TSS32 0x58             /* the task that legacy_run() runs */
 /* Real mode: 16-bit code at `code`, copied to linear 9000H, entered at 0900:0000 and ended by RETF. */
 struct real {
     uint32_t eax, ebx, ecx, edx, esi, edi;

@@ -138,6 +138,7 @@ trap_stubs32:                   /* vectors 0..31, then 80H; 16 bytes each */
     .endr
     .balign 16
 legacy_trap:                    /* vector, error, eip, cs, eflags [, esp, ss] */
+    cld
     push %ds
     push %ebp
     mov $0x10, %ebp
@@ -163,6 +164,7 @@ legacy_trap:                    /* vector, error, eip, cs, eflags [, esp, ss] */
     pop L_OUT_ESP(%ebp)
 1:  mov %cr2, %eax
     mov %eax, L_CR2(%ebp)
+    .globl legacy_back
 legacy_back:
     mov $0x10, %eax
     mov %eax, %ss

@@ -7,6 +7,7 @@ extern uint8_t real_page[], real_page_end[], real_stubs[], ap_page[], ap_page_en
 extern uint32_t real_registers[6];
 extern uint64_t ap_stack, idt32[129];
 extern uint8_t tss32[104];
+uint64_t legacy_gates[129];
 void legacy_enter(struct legacy *l);
 void real_enter(struct real *r);
 void ap_main(void);
@@ -21,6 +22,9 @@ void legacy_run(struct legacy *l)
         idt32[v] = !present ? 0
                             : (at & 0xffff) | (uint64_t)SEL_CODE32 << 16 |
                                   (uint64_t)(user ? 0xee : 0x8e) << 40 | (at >> 16 & 0xffff) << 48;
+        if (legacy_gates[v]) {
+            idt32[v] = legacy_gates[v];
+        }
     }
     legacy_enter(l);
 }

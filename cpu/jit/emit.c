@@ -1,0 +1,506 @@
+/*
+ * cpu/jit/emit.c -- from a block's micro-ops to host code: the walk, operands, flag recipes, cold parts.
+ *
+ * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
+ * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c; what
+ * these do not know is a call to the interpreter for one micro-op.
+ */
+#include "cpu/jit/emit.h"
+
+#if defined(__x86_64__)
+
+#include "cpu/ir/helper.h"
+
+/* -- Operands ------------------------------------------------------------------------------------------ */
+
+struct rm emit_operand(const struct emit *e, unsigned reg)
+{
+    if (reg < 16 && jit_host_of[reg] != R_NONE)
+        return rm_reg(jit_host_of[reg]);
+    if (reg == REG_T0 && e->s.t0_in_c)
+        return rm_reg(R_C);
+    return guest_mem(reg);
+}
+
+unsigned emit_value(struct emit *e, unsigned reg, unsigned temp)
+{
+    struct rm m = emit_operand(e, reg);
+    if (!m.mem)
+        return m.base;
+    if (reg == REG_ZERO)
+        asm_imm64(&e->a, temp, 0);
+    else
+        asm_load(&e->a, 3, temp, m);
+    return temp;
+}
+
+unsigned emit_dest(struct emit *e, unsigned reg)
+{
+    if (reg == REG_T0) {
+        if (!e->s.t0_in_c)
+            emit_take_c(e);
+        e->s.t0_in_c = true;
+        return R_C;
+    }
+    return reg < 16 ? jit_host_of[reg] : R_NONE;
+}
+
+void emit_put(struct emit *e, unsigned reg, unsigned size, unsigned host)
+{
+    unsigned d = emit_dest(e, reg);
+    if (d == R_NONE)
+        asm_store(&e->a, size == 2 ? 3 : size, host, guest_mem(reg));
+    else if (size >= 2)
+        asm_op(&e->a, size, 0x8b, d, rm_reg(host));
+    else if (d != host)
+        asm_load(&e->a, size, d, rm_reg(host));
+}
+
+void emit_take_c(struct emit *e)
+{
+    if (e->s.t0_in_c) {
+        asm_store(&e->a, 3, R_C, guest_mem(REG_T0));
+        e->s.t0_in_c = false;
+    }
+    emit_before_write(e, LOC_C);
+}
+
+/* -- Flags --------------------------------------------------------------------------------------------- */
+
+bool emit_flags_needed(const struct emit *e, unsigned index)
+{
+    for (unsigned i = index; i < e->b->uop_count; i++) {
+        unsigned f = uop_info[e->b->uops[i].op].flags, op = e->b->uops[i].op;
+        if (op == UOP_CMPJCC || op == UOP_CMPIJCC || op == UOP_TESTJCC)
+            return false;
+        if (f & (U_RF | U_FAULT | U_END))
+            return true;
+        if (f & U_WF)
+            return false;
+    }
+    return true;
+}
+
+static void store_recipe(struct emit *e, const struct recipe *r)
+{
+    struct asm_buf *a = &e->a;
+    const uint8_t locations[2] = {r->a, r->b};
+    for (unsigned k = 0; k < 2; k++) {
+        struct rm to = k ? CPU_MEM(cc_b) : CPU_MEM(cc_a);
+        if (k && r->b_imm) {
+            asm_store_imm(a, 3, to, r->imm);
+            continue;
+        }
+        if (k && (r->kind == FK_LOGIC || r->kind == FK_NEG || r->kind == FK_INC || r->kind == FK_DEC))
+            continue;
+        unsigned reg = locations[k];
+        if (reg == LOC_C) {
+            asm_store(a, 3, R_C, to);
+        } else if (reg == REG_ZERO) {
+            asm_store_imm(a, 3, to, 0);
+        } else if (reg < 16 && jit_host_of[reg] != R_NONE) {
+            asm_store(a, 3, jit_host_of[reg], to);
+        } else {
+            /* Both address registers may be taken: by way of a pinned one. */
+            asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
+            asm_load(a, 3, H_RAX, guest_mem(reg));
+            asm_store(a, 3, H_RAX, to);
+            asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
+        }
+    }
+    asm_store_imm(a, 2, CPU_MEM(cc_op), r->kind << 2 | r->size);
+}
+
+void emit_flush_flags(struct emit *e)
+{
+    if (!e->s.rec_pending)
+        return;
+    store_recipe(e, &e->s.rec);
+    e->s.rec_pending = false;
+    e->s.settled = false;
+}
+
+void emit_before_write(struct emit *e, unsigned reg)
+{
+    struct recipe *r = &e->s.rec;
+    if (!e->s.rec_valid || (r->a != reg && (r->b_imm || r->b != reg)))
+        return;
+    if (e->s.rec_pending) {
+        /* The running micro-op's own write of all flags makes them dead. */
+        unsigned f = uop_info[e->u->op].flags;
+        bool dead = (f & U_WF) && !(f & (U_RF | U_FAULT | U_END));
+        if (!dead && emit_flags_needed(e, e->index))
+            emit_flush_flags(e);
+    }
+    e->s.rec_valid = e->s.rec_pending = false;
+}
+
+static void new_recipe(struct emit *e, struct recipe r)
+{
+    e->s.rec = r;
+    e->s.rec_valid = e->s.rec_pending = true;
+    e->s.settled = false;
+    e->s.host_mask = HF_ALL;
+}
+
+void emit_recipe(struct emit *e, unsigned kind, unsigned size, unsigned a, unsigned b)
+{
+    new_recipe(e, (struct recipe){
+                      .kind = (uint16_t)kind, .size = (uint8_t)size, .a = (uint8_t)a, .b = (uint8_t)b});
+}
+
+void emit_recipe_imm(struct emit *e, unsigned kind, unsigned size, unsigned a, int32_t imm)
+{
+    new_recipe(e, (struct recipe){.kind = (uint16_t)kind,
+                                  .size = (uint8_t)size,
+                                  .a = (uint8_t)a,
+                                  .b = REG_ZERO,
+                                  .b_imm = true,
+                                  .imm = imm});
+}
+
+unsigned emit_condition_mask(unsigned cc)
+{
+    static const uint8_t masks[8] = {HF_OF, HF_CF, HF_ZF, HF_CF | HF_ZF, HF_SF, HF_PF, HF_SF | HF_OF,
+                                     HF_ZF | HF_SF | HF_OF};
+    return masks[cc >> 1];
+}
+
+/* Where a recipe's operand is; LOC_C is C whatever T0 is. */
+static struct rm recipe_operand(unsigned reg)
+{
+    if (reg == LOC_C)
+        return rm_reg(R_C);
+    if (reg < 16 && jit_host_of[reg] != R_NONE)
+        return rm_reg(jit_host_of[reg]);
+    return guest_mem(reg);
+}
+
+static void alu_recipe_b(struct emit *e, unsigned op, unsigned host)
+{
+    const struct recipe *r = &e->s.rec;
+    if (r->b_imm)
+        asm_alu_imm(&e->a, r->size, op, rm_reg(host), r->imm);
+    else
+        asm_alu(&e->a, r->size, op, host, recipe_operand(r->b));
+}
+
+/* The flags again, from the recipe. Uses A. False: cannot give all of `mask`. */
+static bool rematerialise(struct emit *e, unsigned mask)
+{
+    const struct recipe *r = &e->s.rec;
+    struct asm_buf *a = &e->a;
+    if ((r->kind == FK_INC || r->kind == FK_DEC) && (mask & HF_CF))
+        return false;
+    asm_load(a, 3, R_A, recipe_operand(r->a));
+    switch (r->kind) {
+    case FK_ADD:
+        alu_recipe_b(e, 5, R_A);
+        alu_recipe_b(e, 0, R_A);
+        break;
+    case FK_SUB:
+        alu_recipe_b(e, 0, R_A);
+        alu_recipe_b(e, 5, R_A);
+        break;
+    case FK_CMP:
+        alu_recipe_b(e, 7, R_A);
+        break;
+    case FK_LOGIC:
+        asm_op_w(a, r->size, 0x84, R_A, rm_reg(R_A));
+        break;
+    case FK_TEST:
+        if (r->b_imm) {
+            asm_op_w(a, r->size, 0xf6, 0, rm_reg(R_A));
+            asm_bytes(a, &r->imm, r->size == 0 ? 1 : r->size == 1 ? 2 : 4);
+        } else if (recipe_operand(r->b).mem) {
+            asm_op_w(a, r->size, 0x84, R_A, recipe_operand(r->b));
+        } else {
+            asm_op_w(a, r->size, 0x84, recipe_operand(r->b).base, rm_reg(R_A));
+        }
+        break;
+    case FK_NEG:
+        asm_op_w(a, r->size, 0xf6, 3, rm_reg(R_A));
+        asm_op_w(a, r->size, 0xf6, 3, rm_reg(R_A));
+        break;
+    case FK_INC:
+        asm_op_w(a, r->size, 0xfe, 1, rm_reg(R_A));
+        asm_op_w(a, r->size, 0xfe, 0, rm_reg(R_A));
+        break;
+    case FK_DEC:
+        asm_op_w(a, r->size, 0xfe, 0, rm_reg(R_A));
+        asm_op_w(a, r->size, 0xfe, 1, rm_reg(R_A));
+        break;
+    default:
+        return false;
+    }
+    e->s.host_mask = r->kind == FK_INC || r->kind == FK_DEC ? HF_ALL & ~HF_CF : HF_ALL;
+    return true;
+}
+
+void emit_need_flags(struct emit *e, unsigned mask)
+{
+    struct asm_buf *a = &e->a;
+    if ((e->s.host_mask & mask) == mask)
+        return;
+    if (e->s.rec_valid && rematerialise(e, mask))
+        return;
+    if (e->s.settled && mask == HF_CF) {
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT */
+        asm_byte(a, 63);
+        e->s.host_mask = HF_CF;
+        return;
+    }
+    if (e->s.settled && mask == HF_ZF) {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_result), 0);
+        e->s.host_mask = HF_ZF;
+        return;
+    }
+    emit_flush_flags(e);
+    asm_call_to(a, e->j->flags);
+    e->s.host_mask = HF_ALL;
+    e->s.settled = true;
+    e->s.rec_valid = false;
+    e->s.vec_live = false;
+}
+
+/* -- Calls to C ---------------------------------------------------------------------------------------- */
+
+void emit_c_arguments(struct emit *e)
+{
+    uintptr_t u = (uintptr_t)&e->b->uops[e->index];
+    asm_imm64(&e->a, R_A, u);
+    asm_imm64(&e->a, R_B, e->index);
+}
+
+/* After C has run a whole micro-op. */
+static void after_c(struct emit *e)
+{
+    e->s.rec_valid = e->s.rec_pending = false;
+    e->s.host_mask = 0;
+    e->s.settled = true;
+    e->s.vec_live = false;
+    e->s.t0_in_c = false;
+}
+
+void emit_step(struct emit *e)
+{
+    const struct uop *u = e->u;
+    bool helper = u->op == UOP_HELPER, end = uop_info[u->op].flags & U_END;
+    if (helper && (helper_info[u->aux].flags & H_END))
+        end = true;
+    if (e->s.t0_in_c)
+        asm_store(&e->a, 3, R_C, guest_mem(REG_T0));
+    emit_flush_flags(e);
+    emit_c_arguments(e);
+    if (end)
+        asm_jmp_to(&e->a, helper ? e->j->helper_end : e->j->step_end);
+    else
+        asm_call_to(&e->a, helper ? e->j->helper : e->j->slow);
+    after_c(e);
+    e->j->stats.fallbacks++;
+}
+
+/* -- Cold parts ---------------------------------------------------------------------------------------- */
+
+struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
+{
+    if (e->cold_count == COLD_MAX) {
+        e->failed = true;
+        return &e->cold[0];
+    }
+    struct cold *c = &e->cold[e->cold_count++];
+    *c = (struct cold){.jump = jump,
+                       .kind = (uint8_t)kind,
+                       .index = (uint16_t)e->index,
+                       .open = true,
+                       .before = e->s};
+    return c;
+}
+
+/* The place and state that the cold parts made since `first` come back to. */
+static void close_cold(struct emit *e, unsigned first)
+{
+    const struct block *b = e->b;
+    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != e->u->insn;
+    if (e->rest_open && last)
+        first = MIN(first, e->rest_index);
+    for (unsigned i = first; i < e->cold_count; i++) {
+        struct cold *c = &e->cold[i];
+        if (c->open && (c->kind != COLD_REST || last)) {
+            c->open = false;
+            c->back = e->a.at;
+            c->after = e->s;
+        }
+    }
+    if (last)
+        e->rest_open = false;
+}
+
+static void store_rip(struct emit *e, int64_t offset)
+{
+    struct asm_buf *a = &e->a;
+    asm_load(a, 3, R_C, guest_mem(REG_PAGE));
+    if (offset)
+        asm_lea(a, e->long_mode ? 3 : 2, R_C, rm_mem(R_C, (int32_t)offset));
+    else if (!e->long_mode)
+        asm_op(a, 2, 0x8b, R_C, rm_reg(R_C));
+    asm_store(a, 3, R_C, CPU_MEM(rip));
+}
+
+/* C has run; it cannot have unmasked an exception. */
+static void reload_vectors(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_alu_imm(a, 0, 7, CPU_MEM(vec_live), 0);
+    uint8_t *live = asm_jcc(a, CC_NE);
+    asm_call_to(a, e->j->vec_load);
+    asm_patch(live, a->at);
+}
+
+static void cold_part(struct emit *e, struct cold *c)
+{
+    struct asm_buf *a = &e->a;
+    e->s = c->before;
+    e->index = c->index;
+    e->u = &e->b->uops[c->index];
+    if (c->jump && !a->full)
+        asm_patch(c->jump, a->at);
+    switch (c->kind) {
+    case COLD_EDGE:
+        c->edge->stub = a->at;
+        asm_patch(c->edge->jump, a->at);
+        store_rip(e, c->target);
+        asm_imm64(a, R_C, (uintptr_t)c->edge);
+        asm_store(a, 3, R_C, CPU_MEM(jit_edge));
+        asm_jmp_to(a, e->j->exit);
+        return;
+    case COLD_CROSS:
+        emit_cross(e, c->target);
+        return;
+    case COLD_END:
+        emit_step(e);
+        return;
+    case COLD_SETTLE:
+        asm_call_to(a, e->j->settle);
+        if (c->before.vec_live)
+            reload_vectors(e);
+        asm_jmp_to(a, c->back);
+        return;
+    default:
+        break;
+    }
+    if (e->s.t0_in_c)
+        asm_store(a, 3, R_C, guest_mem(REG_T0));
+    if (e->s.rec_pending)
+        store_recipe(e, &e->s.rec);
+    emit_c_arguments(e);
+    if (c->kind == COLD_VEC) {
+        asm_call_to(a, e->j->vec_load);
+        asm_jmp_to(a, c->back);
+        return;
+    }
+    asm_call_to(a, e->j->slow);
+    if (e->s.vec_live)
+        reload_vectors(e);
+    if (c->kind == COLD_REST) {
+        /* The rest of the instruction, unmerged. The states at its end agree: they follow from the same
+         * micro-ops. */
+        e->s.host_mask = 0;
+        e->s.t0_in_c = e->u->d == REG_T0;
+        if (e->s.t0_in_c)
+            asm_load(a, 3, R_C, guest_mem(REG_T0));
+        unsigned last = c->index;
+        while (last + 1u < e->b->uop_count && e->b->uops[last + 1].insn == e->u->insn)
+            last++;
+        uint8_t *back = c->back;
+        e->in_cold = true;
+        if (!emit_uops(e, c->index + 1u, last))
+            e->failed = true;
+        e->in_cold = false;
+        asm_jmp_to(a, back);
+        return;
+    }
+    if (c->after.t0_in_c)
+        asm_load(a, 3, R_C, guest_mem(REG_T0));
+    if (c->after.host_mask)
+        e->failed = true;
+    asm_jmp_to(a, c->back);
+}
+
+/* -- The walk ------------------------------------------------------------------------------------------ */
+
+static void one_uop(struct emit *e)
+{
+    const struct uop *u = e->u;
+    if (u->op == UOP_GUARD) {
+        struct rm m = CPU_MEM(vmx_guards);
+        m.disp += (int32_t)(u->imm >> 3);
+        asm_op(&e->a, 0, 0xf6, 0, m); /* TEST */
+        asm_byte(&e->a, 1u << (u->imm & 7));
+        e->s.host_mask = 0;
+        emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
+        return;
+    }
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e))
+        return;
+    emit_step(e);
+}
+
+bool emit_uops(struct emit *e, unsigned first, unsigned last)
+{
+    for (unsigned i = first; i <= last; i++) {
+        unsigned cold = e->cold_count;
+        bool begins = i == 0 || e->b->uops[i - 1].insn != e->b->uops[i].insn;
+        e->index = i;
+        e->u = &e->b->uops[i];
+        if (begins)
+            e->s.t0_in_c = false; /* temporaries are dead between instructions */
+        one_uop(e);
+        close_cold(e, cold);
+        if (e->a.full || e->failed)
+            return false;
+    }
+    return true;
+}
+
+
+static void leave_at_start(struct emit *e, uint64_t why)
+{
+    store_rip(e, e->b->insns[0].offset);
+    asm_imm64(&e->a, R_C, why);
+    asm_store(&e->a, 3, R_C, CPU_MEM(jit_edge));
+    asm_jmp_to(&e->a, e->j->exit);
+}
+
+bool emit_block(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    struct jit_block *jb = e->b->jit;
+    e->cold_count = 0;
+    e->failed = e->merged = e->in_cold = false;
+    e->s = (struct emit_state){.rec_valid = false};
+    e->long_mode = e->b->key & KEY_L;
+    e->rest_open = false;
+    jb->entry = a->at;
+    asm_alu_imm(a, 3, 5, CPU_MEM(budget), e->b->insn_count);
+    uint8_t *out = asm_jcc(a, CC_S);
+    if (!emit_uops(e, 0, e->b->uop_count - 1u))
+        return false;
+    for (unsigned i = 0; i < e->cold_count; i++) {
+        cold_part(e, &e->cold[i]);
+        if (a->full || e->failed)
+            return false;
+    }
+    if (a->full)
+        return false;
+    e->long_mode = e->b->key & KEY_L;
+    asm_patch(out, a->at);
+    asm_alu_imm(a, 3, 0, CPU_MEM(budget), e->b->insn_count);
+    leave_at_start(e, JIT_BUDGET);
+    jb->dead = a->at;
+    leave_at_start(e, JIT_DEAD);
+    jb->end = a->at;
+    return !a->full;
+}
+
+#endif

@@ -1,0 +1,62 @@
+/*
+ * cpu/jit/jit.h -- translation of blocks to host code, and the way in and out of it.
+ *
+ * Promise: a translated block does what the interpreter does with its micro-ops, instruction for instruction;
+ * the two may take turns at any block boundary. Without a back end for the host jit_new() gives NULL and
+ * everything is interpreted.
+ *
+ *     b = block at cpu->rip;  if (b->code || jit_translate(j, cpu, b)) jit_run(j, cpu, b->code);
+ *
+ * Between blocks, and whenever C code runs, all guest state is in struct cpu and the arithmetic flags are in
+ * their two words (cpu/flags.h).
+ */
+#ifndef CPU_JIT_JIT_H
+#define CPU_JIT_JIT_H
+
+#include "base/error.h"
+#include "cpu/exec.h"
+
+struct jit;
+struct jit_edge;
+
+struct jit_stats {
+    uint64_t blocks, refused, bytes, links, flushes, fallbacks;
+};
+
+/* limit: bytes of host code. NULL with e empty: no back end for this host; with e set: what went wrong. */
+struct jit *jit_new(size_t limit, struct error *e);
+void jit_free(struct jit *j);
+/* Gives c a back end; blocks are translated after `hot` runs (0: the default). */
+bool jit_attach(struct code_cache *c, uint32_t hot, struct error *e);
+
+/* Sets b->code. False: this block is interpreted for ever, or (jit_full) there is no room. */
+bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b);
+bool jit_full(const struct jit *j);
+/* b is not to be entered any more. */
+void jit_drop(struct jit *j, struct block *b);
+/* Forgets all code: no block may have a `code` any more, no processor is inside. */
+void jit_flush(struct jit *j);
+
+/* Why translated code came back. In cpu->jit_edge these values stand instead of an edge. */
+enum jit_exit {
+    JIT_LEFT,   /* an event, or a successor that has no code yet */
+    JIT_BUDGET, /* the budget does not cover the block at cpu->rip */
+    JIT_DEAD,   /* the jump cache led to a dropped block; nothing has run since */
+};
+
+/* Runs from `code` until the budget, an event or an unknown successor ends it; cpu->rip is set then. */
+enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code);
+/* The exit through which the last jit_run() ended, when it was a direct jump within a page; else NULL. */
+struct jit_edge *jit_exit_edge(struct cpu *cpu);
+/* Lets that exit lead to `to` (same page, same key) from now on. */
+void jit_link(struct jit *j, struct jit_edge *edge, struct block *to);
+
+/* Jump cache: code for a RIP in the present mode and context, or NULL; sets REG_PAGE when found. */
+void *jit_lookup(struct jit *j, struct cpu *cpu);
+void jit_remember(struct jit *j, struct cpu *cpu, struct block *b);
+
+/* Writes a line for each translated block to /tmp/perf-PID.map, as `perf` wants it. */
+bool jit_perf_map(struct jit *j, struct error *e);
+const struct jit_stats *jit_statistics(const struct jit *j);
+
+#endif

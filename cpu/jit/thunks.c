@@ -1,0 +1,310 @@
+/*
+ * cpu/jit/thunks.c -- the way in and out of translated code, and its calls to C.
+ *
+ * A thunk spills the pinned guest registers (and the vector registers while they are live), calls C, and
+ * reloads; C (R11) survives, A and B are callee-saved in the System V ABI. Arguments of a call that runs a
+ * micro-op: A its address, B its index in the block.
+ */
+#include "cpu/jit/emit.h"
+
+#if defined(__x86_64__)
+
+#include "cpu/flags.h"
+#include "cpu/ir/helper.h"
+
+const uint8_t jit_host_of[16] = {
+    [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX,  [REG_RBX] = H_RBX,  [REG_RSP] = H_R12,
+    [REG_RBP] = H_R10, [REG_RSI] = H_RSI, [REG_RDI] = H_RDI,  [REG_R8] = H_R8,    [REG_R9] = H_R9,
+    [REG_R10] = 0xff,  [REG_R11] = 0xff,  [REG_R12] = 0xff,   [REG_R13] = 0xff,   [REG_R14] = 0xff,
+    [REG_R15] = 0xff,
+};
+
+/* -- What the thunks call ------------------------------------------------------------------------------ */
+
+static struct block *block_of(const struct uop *u, unsigned index)
+{
+    return (struct block *)(uintptr_t)(u - index) - 1;
+}
+
+static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
+{
+    if (cpu->cc_op)
+        jit_settle_flags(cpu);
+    cpu->block = block_of(u, index);
+    cpu->uop = u;
+}
+
+/* Not 0: the block was left, cpu->rip is set. */
+static uint64_t after(struct cpu *cpu, const struct uop *u, uint64_t generation, const struct tlb *tlb)
+{
+    if (likely(!interp_leave_wanted(cpu, generation) && cpu->tlb == tlb))
+        return 0;
+    interp_finish(cpu, cpu->block, u, generation);
+    return 1;
+}
+
+/* A micro-op that does not end its block. */
+static uint64_t call_step(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    uint64_t generation = cpu->mmu.generation;
+    const struct tlb *tlb = cpu->tlb;
+    begin(cpu, u, (unsigned)index);
+    interp_step(cpu, cpu->block, u);
+    return after(cpu, u, generation, tlb);
+}
+
+static uint64_t call_helper(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    uint64_t generation = cpu->mmu.generation;
+    const struct tlb *tlb = cpu->tlb;
+    const struct helper_info *h = &helper_info[u->aux];
+    begin(cpu, u, (unsigned)index);
+    if (h->flags & H_TIME)
+        cpu_sync(cpu);
+    h->fn(cpu, u);
+    return after(cpu, u, generation, tlb);
+}
+
+/* The code to go on with; NULL: leave. */
+static void *next_code(struct cpu *cpu)
+{
+    cpu->block = NULL;
+    cpu->jit_edge = NULL;
+    return cpu->attention ? NULL : jit_lookup(cpu->code->jit, cpu);
+}
+
+static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    begin(cpu, u, (unsigned)index);
+    interp_step(cpu, cpu->block, u);
+    return next_code(cpu);
+}
+
+static void *call_helper_end(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    begin(cpu, u, (unsigned)index);
+    cpu_sync(cpu);
+    helper_info[u->aux].fn(cpu, u);
+    cpu->rip = cpu->next_rip;
+    return next_code(cpu);
+}
+
+/* Interprets from a vector micro-op to the block's end: a guest with unmasked exceptions. */
+static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    begin(cpu, u, (unsigned)index);
+    interp_rest(cpu, cpu->block, u);
+    return 1;
+}
+
+static void call_settle(struct cpu *cpu)
+{
+    if (cpu->cc_op)
+        jit_settle_flags(cpu);
+    uint64_t f = flags_arith(cpu);
+    cpu->cc_cf = f & 1;
+    cpu->jit_scratch = (f & 0xd5) << 8 | (f >> 11 & 1);
+}
+
+/* -- Emission ------------------------------------------------------------------------------------------ */
+
+static void move_pinned(struct asm_buf *a, bool store)
+{
+    for (unsigned i = 0; i < 16; i++)
+        if (jit_host_of[i] != R_NONE) {
+            if (store)
+                asm_store(a, 3, jit_host_of[i], guest_mem(i));
+            else
+                asm_load(a, 3, jit_host_of[i], guest_mem(i));
+        }
+    if (!store)
+        asm_load(a, 3, R_TLB, CPU_MEM(tlb));
+}
+
+static void move_vectors(struct jit *j, struct asm_buf *a, bool store)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        if (j->avx)
+            asm_vex(a, 1, 0, 0, 1, store ? 0x11 : 0x10, i, 0, vector_mem(i)); /* VMOVUPS */
+        else
+            asm_op(a, 2, store ? 0x0f29 : 0x0f28, i, vector_mem(i)); /* MOVAPS */
+    }
+}
+
+/* Clobbers flags only. */
+static void spill_vectors(struct jit *j, struct asm_buf *a)
+{
+    asm_op(a, 0, 0x80, 7, CPU_MEM(vec_live));
+    asm_byte(a, 0); /* CMP vec_live, 0 */
+    uint8_t *none = asm_jcc(a, CC_E);
+    move_vectors(j, a, true);
+    asm_op(a, 2, 0x0fae, 3, CPU_MEM(mxcsr)); /* STMXCSR */
+    asm_store_imm(a, 2, CPU_MEM(jit_scratch), 0x1f80);
+    asm_op(a, 2, 0x0fae, 2, CPU_MEM(jit_scratch)); /* LDMXCSR */
+    if (j->avx) {
+        asm_byte(a, 0xc5);
+        asm_byte(a, 0xf8);
+        asm_byte(a, 0x77); /* VZEROUPPER: C code is SSE */
+    }
+    asm_store_imm(a, 0, CPU_MEM(vec_live), 0);
+    asm_patch(none, a->at);
+}
+
+static void call_c(struct asm_buf *a, const void *fn)
+{
+    asm_imm64(a, H_RAX, (uint64_t)(uintptr_t)fn);
+    asm_op(a, 2, 0xff, 2, rm_reg(H_RAX));
+}
+
+static void arguments(struct asm_buf *a)
+{
+    asm_mov(a, H_RDI, R_CPU);
+    asm_mov(a, H_RSI, R_A);
+    asm_mov(a, H_RDX, R_B);
+}
+
+static void push(struct asm_buf *a, unsigned r)
+{
+    if (r >= 8)
+        asm_byte(a, 0x41);
+    asm_byte(a, 0x50 | (r & 7));
+}
+static void pop(struct asm_buf *a, unsigned r)
+{
+    if (r >= 8)
+        asm_byte(a, 0x41);
+    asm_byte(a, 0x58 | (r & 7));
+}
+
+static const uint8_t saved[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
+
+/* RSP is a multiple of 16 in translated code; a thunk is called, so one push makes it right for C. */
+static void leave(struct asm_buf *a)
+{
+    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 8);
+    for (unsigned i = ARRAY_LEN(saved); i-- > 0;)
+        pop(a, saved[i]);
+    asm_byte(a, 0xc3);
+}
+
+static uint8_t *thunk(struct asm_buf *a)
+{
+    while ((uintptr_t)a->at & 15)
+        asm_byte(a, 0xcc);
+    return a->at;
+}
+
+/* Spill, call fn(cpu, u, index), leave when it says so, reload, return. */
+static uint8_t *call_thunk(struct jit *j, struct asm_buf *a, const void *fn)
+{
+    uint8_t *t = thunk(a);
+    move_pinned(a, true);
+    push(a, R_C);
+    spill_vectors(j, a);
+    arguments(a);
+    call_c(a, fn);
+    asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = asm_jcc(a, CC_NE);
+    pop(a, R_C);
+    move_pinned(a, false);
+    asm_byte(a, 0xc3);
+    asm_patch(out, a->at);
+    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16); /* C and the return address */
+    leave(a);
+    return t;
+}
+
+/* Spill, call fn(cpu, u, index), go on at the code that it returns or leave. */
+static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
+{
+    uint8_t *t = thunk(a);
+    move_pinned(a, true);
+    spill_vectors(j, a);
+    arguments(a);
+    call_c(a, fn);
+    asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = asm_jcc(a, CC_E);
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
+static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
+{
+    uint8_t *t = thunk(a);
+    move_pinned(a, true);
+    push(a, R_C);
+    spill_vectors(j, a);
+    asm_mov(a, H_RDI, R_CPU);
+    call_c(a, (const void *)call_settle);
+    pop(a, R_C);
+    move_pinned(a, false);
+    if (load) {
+        push(a, H_RAX);
+        asm_load(a, 2, H_RAX, CPU_MEM(jit_scratch));
+        asm_byte(a, 0x04); /* ADD AL, 7FH: OF */
+        asm_byte(a, 0x7f);
+        asm_byte(a, 0x9e); /* SAHF */
+        pop(a, H_RAX);
+    }
+    asm_byte(a, 0xc3);
+    return t;
+}
+
+static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    push(a, H_RAX);
+    asm_load(a, 2, H_RAX, CPU_MEM(mxcsr));
+    asm_op(a, 2, 0xf7, 2, rm_reg(H_RAX)); /* NOT */
+    asm_op(a, 2, 0xf7, 0, rm_reg(H_RAX)); /* TEST: any exception unmasked? */
+    asm_u32(a, 0x1f80);
+    pop(a, H_RAX);
+    uint8_t *unmasked = asm_jcc(a, CC_NE);
+    asm_op(a, 2, 0x0fae, 2, CPU_MEM(mxcsr));
+    move_vectors(j, a, false);
+    asm_store_imm(a, 0, CPU_MEM(vec_live), 1);
+    asm_byte(a, 0xc3);
+    asm_patch(unmasked, a->at);
+    move_pinned(a, true);
+    push(a, R_C);
+    arguments(a);
+    call_c(a, (const void *)call_rest);
+    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16);
+    leave(a);
+    return t;
+}
+
+bool jit_make_thunks(struct jit *j)
+{
+    struct asm_buf buf = {.at = j->write, .end = j->write + j->limit}, *a = &buf;
+
+    j->enter = thunk(a); /* void enter(struct cpu *, void *code) */
+    for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
+        push(a, saved[i]);
+    asm_alu_imm(a, 3, 5, rm_reg(H_RSP), 8);
+    asm_mov(a, R_CPU, H_RDI);
+    asm_mov(a, R_A, H_RSI);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A));
+
+    j->exit = thunk(a); /* jumped to */
+    move_pinned(a, true);
+    spill_vectors(j, a);
+    leave(a);
+
+    j->slow = call_thunk(j, a, (const void *)call_step);
+    j->helper = call_thunk(j, a, (const void *)call_helper);
+    j->step_end = end_thunk(j, a, (const void *)call_step_end);
+    j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
+    j->vec_load = vec_load_thunk(j, a);
+    j->flags = flags_thunk(j, a, true);
+    j->settle = flags_thunk(j, a, false);
+    j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
+    return !a->full;
+}
+
+#endif
