@@ -15,8 +15,17 @@
 static void describe(const struct machine *m, char *text, size_t n)
 {
     const struct machine_config *c = &m->config;
-    snprintf(text, n, "-m %lluK -smp %u -cpu %s drives=%u debug-exit=%d",
-             (unsigned long long)(c->memory >> 10), c->cpus, c->model.name, c->drive_count, c->debug_exit);
+    char features[FEAT_COUNT / 4 + 2] = "";
+    for (unsigned f = 0; f < FEAT_COUNT; f += 4) {
+        unsigned digit = 0;
+        for (unsigned i = f; i < f + 4 && i < FEAT_COUNT; i++)
+            digit |= (unsigned)c->model.has[i] << (i - f);
+        snprintf(features + f / 4, 2, "%x", digit);
+    }
+    /* Features: -cpu's, less what this host lacks. */
+    snprintf(text, n, "-m %lluK -smp %u -cpu %s drives=%u debug-exit=%d features=%s",
+             (unsigned long long)(c->memory >> 10), c->cpus, c->model.name, c->drive_count, c->debug_exit,
+             features);
 }
 
 bool machine_save(struct machine *m, const char *path, struct error *e)

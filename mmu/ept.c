@@ -345,30 +345,37 @@ static bool ept_walk(const struct ept_request *q, struct walk_result *out, struc
     return true;
 }
 
+bool ept_lookup(struct tables *t, const struct ept_space *s, gpa_t gpa, unsigned access,
+                struct walk_result *out)
+{
+    const struct ept_cached *e = small_slot(t, s, gpa);
+    uint64_t inside = PAGE_MASK;
+    if (e->tag != small_tag(s, gpa)) {
+        e = large_slot(t, s, gpa);
+        inside = BIT(EPT_LARGE_SHIFT) - 1;
+        if (e->tag != large_tag(s, gpa))
+            return false;
+    }
+    /* Rights won since are not in the cache, so only the walk can deny. */
+    if ((e->page & access) != access || ((access & CAN_WRITE) && !(e->page & EPT_CACHED_DIRTY)))
+        return false;
+    *out = (struct walk_result){.gpa = (e->page & PTE_ADDR) | (gpa & inside),
+                                .can = (unsigned)(e->page & (EPT_RWX | EPT_XU)),
+                                .dirty = e->page & EPT_CACHED_DIRTY,
+                                .cacheable = true,
+                                .flags_complete = true};
+    return true;
+}
+
 bool ept_translate(const struct ept_request *q, struct walk_result *out, struct mmu_fault *f)
 {
     if (q->space) {
         struct tables *t = phys_tables(q->m->phys);
-        const struct ept_cached *e = small_slot(t, q->space, q->gpa);
-        uint64_t inside = PAGE_MASK;
-        bool hit = e->tag == small_tag(q->space, q->gpa);
-        if (!hit) {
-            e = large_slot(t, q->space, q->gpa);
-            inside = BIT(EPT_LARGE_SHIFT) - 1;
-            hit = e->tag == large_tag(q->space, q->gpa);
-        } else if (unlikely(e->page & EPT_CACHED_MISCONFIG)) {
-            return ept_misconfiguration(q, f);
-        }
-        const bool flags = !(q->access & CAN_WRITE) || (e->page & EPT_CACHED_DIRTY);
-        /* Rights won since are not in the cache, so only the walk can deny. */
-        if (likely(hit && (e->page & q->access) == q->access && flags)) {
-            *out = (struct walk_result){.gpa = (e->page & PTE_ADDR) | (q->gpa & inside),
-                                        .can = (unsigned)(e->page & (EPT_RWX | EPT_XU)),
-                                        .dirty = e->page & EPT_CACHED_DIRTY,
-                                        .cacheable = true,
-                                        .flags_complete = true};
+        if (likely(ept_lookup(t, q->space, q->gpa, q->access, out)))
             return true;
-        }
+        const struct ept_cached *e = small_slot(t, q->space, q->gpa);
+        if (e->tag == small_tag(q->space, q->gpa) && (e->page & EPT_CACHED_MISCONFIG))
+            return ept_misconfiguration(q, f);
     }
     return ept_walk(q, out, f);
 }

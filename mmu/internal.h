@@ -130,6 +130,7 @@ struct walk_result {
 
 struct mmu_context;
 struct ept_space;
+struct tables;
 
 void rules_make(struct walk_rules *r, const struct mmu_mode *normal);
 /* The mode with every field that changes no translation set to a fixed value. */
@@ -174,6 +175,11 @@ struct walk_request {
     gpa_t apic_page; /* as in struct mmu_mode */
 };
 bool walk_run(const struct walk_request *q, struct walk_result *out, struct mmu_fault *f);
+/*
+ * Does the same where everything on the way is cached, no flag is to be set and nothing is denied: the common
+ * miss. False, without any effect, where that is not so.
+ */
+bool walk_quick(struct mmu_context *c, gva_t linear, enum mmu_access access, struct walk_result *out);
 
 /* -- EPT ---------------------------------------------------------------------------------------------------
  */
@@ -228,6 +234,9 @@ struct ept_request {
 void ept_rules_make(struct ept_rules *r, const struct mmu *m, uint64_t eptp, uint8_t maxphyaddr, bool mbe);
 /* SDM 3C, "EPT Misconfigurations". */
 bool ept_misconfigured(const struct ept_rules *r, uint64_t entry, unsigned level);
+/* What is cached of the space, if it allows the access. */
+bool ept_lookup(struct tables *t, const struct ept_space *s, gpa_t gpa, unsigned access,
+                struct walk_result *out);
 bool ept_translate(const struct ept_request *q, struct walk_result *out, struct mmu_fault *f);
 /* The space of `rules`, made at need by recycling the one that was used least recently. */
 struct ept_space *ept_space_find(struct phys *p, const struct ept_rules *rules);
@@ -466,6 +475,17 @@ bool tables_reserve(struct tables *t);
  */
 bool tables_use(struct tables *t, uint16_t owner, uint8_t format, const struct walk_step *step,
                 uint32_t *node);
+/* The same for the entry of 8 bytes at `host`, word `word` of a table whose node is known, just read. */
+static inline void tables_use_word(struct tables *t, uint32_t node, unsigned word, const uint8_t *host)
+{
+    struct table_record *r = t->records[t->nodes[node].record];
+    const uint64_t bit = BIT(word & 63);
+    if (r->used[word >> 6] & bit)
+        return;
+    r->used[word >> 6] |= bit;
+    r->used_count++;
+    r->shadow[word] = load_le(host, 8);
+}
 uint32_t tables_verify(const struct tables *t, gpa_t *first);
 void tables_free_owner(struct tables *t, uint32_t *nodes);
 /* Calls fn for each node of the page with gpa. */

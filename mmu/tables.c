@@ -318,14 +318,7 @@ bool tables_use(struct tables *t, uint16_t owner, uint8_t format, const struct w
             return false;
         }
     }
-    struct table_record *r = t->records[t->nodes[*node].record];
-    const unsigned word = (step->at & PAGE_MASK) / 8;
-    const uint64_t bit = BIT(word & 63);
-    if (!(r->used[word >> 6] & bit)) {
-        r->used[word >> 6] |= bit;
-        r->used_count++;
-        r->shadow[word] = load_le(step->host - (step->at & 7), 8);
-    }
+    tables_use_word(t, *node, (step->at & PAGE_MASK) / 8, step->host - (step->at & 7));
     return true;
 }
 

@@ -441,6 +441,13 @@ bool mmu_translate(struct mmu *m, gva_t linear, enum mmu_access access, unsigned
         f->kind = MMU_OK;
         return true;
     }
+    if (likely(!(flags & (MMU_NO_FILL | MMU_PROBE))) && walk_quick(c, linear, access, &r)) {
+        tlb2_fill(c, linear, &r);
+        tlb_fill(c, linear, access, &r);
+        *gpa = r.gpa;
+        f->kind = MMU_OK;
+        return true;
+    }
     const bool room = tables_reserve(phys_tables(m->phys));
     struct ept_space *space = context_space(c);
     const struct walk_request q = {.m = m,

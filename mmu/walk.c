@@ -415,6 +415,43 @@ static enum cached walk_cached(struct walk *w)
     return CACHED_PAGE;
 }
 
+bool walk_quick(struct mmu_context *c, gva_t linear, enum mmu_access access, struct walk_result *out)
+{
+    const struct walk_rules *r = &c->rules;
+    const struct psc_entry *e = psc_slot(c, linear);
+    struct tables *t = phys_tables(c->mmu->phys);
+    if (e->tag != psc_tag(c, linear) || e->level != 1 || r->paging->format != FORMAT_64 || r->pke)
+        return false;
+    const unsigned word = linear >> PAGE_SHIFT & 511, need = access_bits(access);
+    const uint8_t *host = e->host + word * 8;
+    const uint64_t value = load_le(host, 8);
+    const uint64_t set = PTE_P | PTE_A | (access == MMU_WRITE ? PTE_D : 0);
+    if ((value & set) != set || (value & r->reserved[1][1]))
+        return false;
+    const unsigned own = (unsigned)(value & (PTE_US | PTE_RW)) | (unsigned)(value >> 63);
+    const unsigned can = r->allowed[(e->flags & (own | 1)) | (own & 1)];
+    if (!(can & need))
+        return false;
+    *out = (struct walk_result){.gpa = (value & PTE_ADDR) | (linear & PAGE_MASK),
+                                .can = can,
+                                .dirty = value & PTE_D,
+                                .cacheable = true,
+                                .flags_complete = true};
+    if (c->ept) {
+        struct walk_result page;
+        if (!c->space || c->ept_rules.mbe || !ept_lookup(t, c->space, out->gpa, need, &page))
+            return false;
+        c->space->stamp = ++t->clock;
+        c->mmu->stats.walks_2d++;
+        out->gpa = page.gpa;
+        out->can &= page.can;
+        out->dirty &= page.dirty;
+    }
+    c->mmu->stats.walks++;
+    tables_use_word(t, e->node, word, host);
+    return true;
+}
+
 static bool walk_page(struct walk *w, gpa_t *gpa, struct walk_result *out)
 {
     const struct walk_request *q = w->q;

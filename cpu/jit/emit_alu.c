@@ -622,10 +622,11 @@ static bool move(struct emit *e)
     case UOP_XCHG: {
         if (u->d == REG_T0 || u->a == REG_T0)
             return false;
+        /* One exchange with itself still zero-extends. */
         emit_before_write(e, u->d);
         emit_before_write(e, u->a);
-        asm_load(a, 3, R_A, emit_operand(e, u->d));
-        asm_load(a, 3, R_B, emit_operand(e, u->a));
+        asm_load(a, size == 2 ? 2 : 3, R_A, emit_operand(e, u->d));
+        asm_load(a, size == 2 ? 2 : 3, R_B, emit_operand(e, u->a));
         emit_put(e, u->d, size, R_B);
         emit_put(e, u->a, size, R_A);
         return true;
@@ -635,6 +636,8 @@ static bool move(struct emit *e)
             return false;
         emit_before_write(e, u->d);
         emit_address(e, u);
+        if (size == 2 && AM_ASIZE(u->am) == ASIZE_64)
+            asm_load(a, 2, R_A, rm_reg(R_A));
         emit_put(e, u->d, size, R_A);
         return true;
     }

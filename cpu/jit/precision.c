@@ -5,8 +5,8 @@
  * Exceptions", and SDM 1, Appendix "Guidelines for Writing SIMD Floating-Point Exception Handlers": with such
  * an exception not masked, PE tells whether the result rounded to the destination's precision with an
  * exponent without bounds is inexact; a masked overflow or a flush to zero is always inexact, and the other
- * elements of a vector count as usual. Stubs run masked and cannot tell, so it is computed here, in integers;
- * rare.
+ * elements of a vector count as usual. DPPS and DPPD raise #U for a tiny step too. Stubs run masked and
+ * cannot tell, so it is computed here, in integers; rare.
  */
 #include "cpu/jit/precision.h"
 

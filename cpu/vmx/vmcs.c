@@ -155,6 +155,21 @@ void vmcs_slots_init(struct vmcs_slot slots[VMCS_SLOT_COUNT], const struct vmx_c
     }
 }
 
+_Static_assert(offsetof(struct vmx, vmcs) == 0, "vmx.h says so");
+
+bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_place *place)
+{
+    const struct vmcs_field *f = vmcs_field_supported(&cpu->vmx->caps, encoding);
+    if (!f)
+        return false;
+    *place = (struct vmx_field_place){.offset = f->offset,
+                                      .dirty_offset = offsetof(struct vmcs, dirty),
+                                      .size = f->size,
+                                      .dirty = f->dirty,
+                                      .computed = VMCS_ENCODING_HIGH(encoding)};
+    return true;
+}
+
 const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 {
     for (unsigned i = 0; i < vmcs_field_count; i++)

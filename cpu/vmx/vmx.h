@@ -135,6 +135,21 @@ bool vmx_cr4_allowed(const struct cpu *cpu, uint64_t cr4);
 /* Capability MSRs 480H..491H, and IA32_FEATURE_CONTROL is in cpu->msr. False: no such MSR. */
 bool vmx_rdmsr(struct cpu *cpu, uint32_t index, uint64_t *value);
 
+/*
+ * For translated code that reads or writes a field of the current VMCS itself. That is allowed with
+ * cpu->vmx_on, !cpu->vmx_non_root, CPL 0, 64-bit mode and a current VMCS, *(struct vmcs **)cpu->vmx; then
+ * VMsucceed follows.
+ */
+struct vmx_field_place {
+    uint16_t offset;       /* in struct vmcs */
+    uint16_t dirty_offset; /* after a write: OR `dirty` into the byte at this offset in struct vmcs */
+    uint8_t size;          /* bytes, little endian, zero-extended by VMREAD, truncated by VMWRITE: 2, 4, 8 */
+    uint8_t dirty;
+    bool computed; /* neither is enough: the upper half of a 64-bit field; call the helper */
+};
+/* False: no such field in this processor, VMfailValid(12). It depends on the processor model only. */
+bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_place *place);
+
 /* -- For people ---------------------------------------------------------------------------------------- */
 
 #define VMX_EXIT_REASONS 65

@@ -170,7 +170,7 @@ struct pair {
 };
 
 struct outcome {
-    uint64_t ticks;
+    uint64_t ticks, translated; /* translated: blocks */
     bool ended, failed;
 };
 extern const char *const kinds[];

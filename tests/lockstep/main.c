@@ -99,7 +99,7 @@ static bool selected(const char *kind, const char *pattern)
 }
 
 struct totals {
-    uint64_t programs, failed, ended, ticks;
+    uint64_t programs, failed, ended, ticks, translated;
 };
 
 static void run_kind(const struct options *o, const char *kind, struct totals *t)
@@ -128,6 +128,7 @@ static void run_kind(const struct options *o, const char *kind, struct totals *t
         t->programs++;
         t->ended += out.ended;
         t->ticks += out.ticks;
+        t->translated += out.translated;
     }
 }
 
@@ -152,8 +153,10 @@ int main(int argc, char **argv)
     for (unsigned i = 0; kinds[i]; i++)
         if (selected(kinds[i], o.kind))
             run_kind(&o, kinds[i], &t);
-    printf("%" PRIu64 " programs, %" PRIu64 " million instructions, %" PRIu64 " ended early, %" PRIu64
-           " failed\n",
-           t.programs, t.ticks / 1000000, t.ended, t.failed);
+    printf("%" PRIu64 " programs, %.1f million instructions, %" PRIu64 " blocks translated, %" PRIu64
+           " ended early, %" PRIu64 " failed\n",
+           t.programs, (double)t.ticks / 1e6, t.translated, t.ended, t.failed);
+    if (!t.translated && !o.trace)
+        printf("no block was translated: there is no back end for this host\n");
     return t.failed || !t.programs;
 }

@@ -97,7 +97,11 @@ static void memory_loop(struct program *p)
     uint32_t variable = VAR_LOOPS + 4 * (p->loops++ % 64);
     struct piece i = {.n = 0}, down = {.n = 0};
     piece_absolute(p, &i, 0, 0xc7, 0, variable);
-    piece_number(&i, 1 + dice_below(&p->d, p->depth ? 2 : dice_chance(&p->d, 20) ? 20 : 4), p->width == 2 ? 2 : 4);
+    piece_number(&i,
+                 1 + dice_below(&p->d, p->depth                 ? 2
+                                       : dice_chance(&p->d, 20) ? 20
+                                                                : 4),
+                 p->width == 2 ? 2 : 4);
     piece_put(p, &i);
     uint32_t top = p->size;
     some_items(p, 6);

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/exec.h"
+#include "cpu/cache.h"
+#include "cpu/jit/jit.h"
 
 #define STEPS_MAX 64u
 
@@ -212,10 +213,12 @@ bool lockstep_run(const struct settings *s, struct outcome *o)
     o->ticks = m.interp->clock.now;
     o->ended = m.interp->end != MACHINE_AT;
     ok = ok && observed(m.interp, "interpreter") && observed(m.jit, "jit");
+    uint64_t translated = m.jit->code->jit ? jit_statistics(m.jit->code->jit)->blocks : 0;
     if (s->verbose)
-        printf("     %" PRIu64 " ticks, end %d, rip %#" PRIx64 "\n", o->ticks, m.interp->end,
-               m.interp->cpus[0].rip);
+        printf("     %" PRIu64 " ticks, end %d, rip %#" PRIx64 ", %" PRIu64 " blocks translated\n", o->ticks,
+               m.interp->end, m.interp->cpus[0].rip, translated);
     free_pair(&m);
     o->failed = !ok;
+    o->translated = translated;
     return ok;
 }

@@ -1,6 +1,8 @@
 /*
  * tests/unit/test_phys.c -- RAM and MMIO by guest-physical address, observers, ROM.
  */
+#include <sys/mman.h>
+
 #include "test_mmu_kit.h"
 
 static struct kit k;
@@ -51,6 +53,39 @@ Test(phys, init_refuses)
     cr_assert_not(phys_init(&p, 4097, 0xc0000000, &k.bus, &e));
     cr_assert_not(phys_init(&p, 1ull << 62, 0xc0000000, &k.bus, &e));
     cr_assert_not(phys_init(&p, 4096, 0xc0000001, &k.bus, &e));
+    phys_free(&p);
+}
+
+static uint64_t resident_pages(void *memory, uint64_t size)
+{
+    static unsigned char map[1 << 16];
+    uint64_t count = 0;
+    for (uint64_t at = 0; at < size; at += sizeof map * PAGE_SIZE) {
+        const uint64_t part = MIN(size - at, sizeof map * PAGE_SIZE);
+        cr_assert_eq(mincore((uint8_t *)memory + at, part, map), 0);
+        for (uint64_t i = 0; i < part / PAGE_SIZE; i++)
+            count += map[i] & 1;
+    }
+    return count;
+}
+
+/* A large memory costs nothing before it is used, and an access as much as in a small one. */
+Test(phys, large_memory)
+{
+    struct phys p;
+    struct error e;
+    const uint64_t size = 8ull << 30;
+    cr_assert(phys_init(&p, size, 0xc0000000, &k.bus, &e), "%s", e.message);
+    cr_assert_eq((uintptr_t)p.ram & (BIT(21) - 1), 0, "huge pages of the guest can be such of the host");
+    cr_assert_eq(resident_pages(p.ram, size), 0);
+    cr_assert_eq(resident_pages(p.pages, (size >> PAGE_SHIFT) * sizeof p.pages[0]), 0);
+    phys_store(&p, 0x1000, 8, 1);
+    phys_store(&p, BIT(32) + 0x140000000 - 8, 8, 2); /* the last word */
+    cr_assert_eq(phys_load(&p, BIT(32) + 0x140000000 - 8, 8), 2);
+    cr_assert_eq(phys_page_host(&p, BIT(32) + 0x140000000 - 8), p.ram + size - PAGE_SIZE);
+    cr_assert_eq(phys_page(&p, BIT(32) + 0x140000000), NULL);
+    cr_assert_leq(resident_pages(p.ram, size), 2 * 512);
+    cr_assert_leq(resident_pages(p.pages, (size >> PAGE_SHIFT) * sizeof p.pages[0]), 2 * 512);
     phys_free(&p);
 }
 

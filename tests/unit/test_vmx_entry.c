@@ -73,6 +73,59 @@ Test(vmx_entry, state_goes_in_and_out)
     vk_free(&k);
 }
 
+/* SDM 3C, "Time-Stamp Counter Offset and Multiplier" */
+Test(vmx_entry, tsc_scaling)
+{
+    static const struct {
+        uint64_t multiplier, offset, tsc, want;
+    } cases[] = {{BIT(48), 0, 12345, 12345},
+                 {BIT(49), 100, 12345, 24790},
+                 {BIT(47), -1ull, 1001, 499},
+                 {~0ull, 0, 1, 0xffff},
+                 {1, 7, BIT(50), 11}};
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct vk k;
+        vk_init(&k);
+        struct vmcs *v = vk_vmcs(&k);
+        v->proc |= PROC_USE_TSC_OFFSETTING;
+        v->proc2 |= PROC2_USE_TSC_SCALING;
+        v->tsc_multiplier = cases[i].multiplier;
+        v->tsc_offset = cases[i].offset;
+        v->dirty = DIRTY_ALL;
+        vk_must_enter(&k);
+        cr_assert_eq(vmx_tsc(k.cpu, cases[i].tsc), cases[i].want, "%u", i);
+        exit_by_cpuid(&k);
+        cr_assert_eq(vmx_tsc(k.cpu, cases[i].tsc), cases[i].tsc, "%u", i);
+        vk_free(&k);
+    }
+}
+
+/* Kept block keys follow what they depend on: each time the key is what the registers say. */
+Test(vmx_entry, kept_keys)
+{
+    struct vk k;
+    vk_init(&k);
+    struct vmcs *v = vk_vmcs(&k);
+    struct cpu *c = k.cpu;
+    for (unsigned i = 0; i < 16; i++) {
+        vmcs_write(v, vmcs_field(0x6800), 0x6800, (v->guest_cr0 & ~(uint64_t)CR0_TS) | (i & 1 ? CR0_TS : 0));
+        v->guest_rflags = FLAG_1 | (i & 2 ? FLAG_AC : 0);
+        vmcs_write(v, vmcs_field(0x6c00), 0x6c00, (v->host_cr0 & ~(uint64_t)CR0_MP) | (i & 4 ? CR0_MP : 0));
+        c->xcr0 = i & 8 ? 7 : 3;
+        for (unsigned twice = 0; twice < 2; twice++) {
+            vk_must_enter(&k);
+            uint32_t key = c->key;
+            cpu_mode_changed(c);
+            cr_assert_eq(key, c->key, "guest %u %u", i, twice);
+            exit_by_cpuid(&k);
+            key = c->key;
+            cpu_mode_changed(c);
+            cr_assert_eq(key, c->key, "host %u %u", i, twice);
+        }
+    }
+    vk_free(&k);
+}
+
 /* Real-address mode guest by "unrestricted guest". */
 Test(vmx_entry, real_mode_guest)
 {

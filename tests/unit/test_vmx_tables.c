@@ -67,6 +67,32 @@ static void vmwrite(struct vk *k, uint32_t encoding, uint64_t value)
     cr_assert_eq(vk_run(k, helper_vmwrite, &u), 0);
 }
 
+/* What translated code may do by itself gives what the helpers give. */
+Test(vmx_tables, field_places)
+{
+    struct vk k;
+    vk_init(&k);
+    struct vmcs *v = vk_vmcs(&k);
+    cr_assert_eq(*(struct vmcs **)k.cpu->vmx, v);
+    struct vmx_field_place p;
+    for (unsigned i = 0; i < vmcs_field_count; i++) {
+        const struct vmcs_field *f = &vmcs_fields[i];
+        uint64_t value = 0xfedcba9876543210ull * (2 * i + 1);
+        cr_assert(vmx_field_place(k.cpu, f->encoding, &p), "%s", f->name);
+        cr_assert_not(p.computed, "%s", f->name);
+        v->dirty = 0;
+        vmwrite(&k, f->encoding, value);
+        cr_assert_eq(load_le((uint8_t *)v + p.offset, p.size), value & size_mask(p.size), "%s", f->name);
+        cr_assert_eq(((uint8_t *)v)[p.dirty_offset], p.dirty, "%s", f->name);
+        if (VMCS_ENCODING_WIDTH(f->encoding) == VMCS_WIDTH_64)
+            cr_assert(vmx_field_place(k.cpu, f->encoding | 1, &p) && p.computed, "%s", f->name);
+    }
+    cr_assert_not(vmx_field_place(k.cpu, 0x2030, &p));
+    cr_assert_not(vmx_field_place(k.cpu, 0x0801, &p));
+    cr_assert_not(vmx_field_place(k.cpu, BIT(40) | 0x681e, &p));
+    vk_free(&k);
+}
+
 /* VMWRITE, VMREAD of every field, upper halves, then VMCLEAR, VMPTRLD: the region keeps them. */
 Test(vmx_tables, vmread_vmwrite_sweep)
 {

@@ -104,6 +104,7 @@ static void run_walk(const struct row *row, uint64_t count)
 
     arena_create(DATA_MAX, row->huge);
     arena_populate(DATA_MAX);
+    require(row->huge ? arena_huge() >= DATA_MAX / 10 * 9 : arena_huge() == 0, "the size of L1's pages");
     if (!row->in_l1) {
         struct registers touch = {.base = DATA, .count = DATA_MAX / PAGE_SIZE};
         vm_create(&vm, DATA_MAX);

@@ -48,6 +48,7 @@ _Noreturn void fail(const char *what);
 /* vm.c */
 void arena_create(uint64_t data_size, bool huge); /* huge: by transparent huge pages; or none of them */
 void arena_populate(uint64_t data_size);          /* every page of the data is there in L1 */
+uint64_t arena_huge(void);                        /* bytes of the data that are in huge pages in L1 */
 void vm_create(struct vm *vm, uint64_t data_size);
 /* Runs the code in L2 until PORT_DONE; returns how often it came to PORT_WORK. */
 uint64_t vm_run(struct vm *vm, const char *code, struct registers *r);

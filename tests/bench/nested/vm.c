@@ -82,6 +82,26 @@ void arena_populate(uint64_t data_size)
         *(volatile char *)(DATA + at) = 0;
 }
 
+uint64_t arena_huge(void)
+{
+    char line[256], wanted[32];
+    unsigned long long kilobytes = 0;
+    bool found = false;
+    FILE *file = fopen("/proc/self/smaps", "r");
+
+    if (!file)
+        fail("/proc/self/smaps");
+    snprintf(wanted, sizeof wanted, "%llx-", (unsigned long long)DATA);
+    while (fgets(line, sizeof line, file)) {
+        if (strncmp(line, wanted, strlen(wanted)) == 0)
+            found = true;
+        if (found && sscanf(line, "AnonHugePages: %llu kB", &kilobytes) == 1)
+            break;
+    }
+    fclose(file);
+    return kilobytes << 10;
+}
+
 uint64_t vm_second_cr3(void)
 {
     return GPA_PML4_SECOND;
