@@ -224,7 +224,8 @@ static void put_avx(const struct cpu *cpu, uint8_t *b)
 }
 
 /* Parts of the legacy region, the AVX and the PKRU component that belong to `what`; PKRU lies at `pkru`. */
-static void write_components(struct cpu *cpu, gva_t linear, uint8_t *b, uint64_t what, bool wide, unsigned pkru)
+static void write_components(struct cpu *cpu, gva_t linear, uint8_t *b, uint64_t what, bool wide,
+                             unsigned pkru)
 {
     if (what & XSTATE_X87) {
         put_x87(cpu, b, wide);

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "cpu/cache.h"
+#include "cpu/jit/jit.h"
 #include "frontend/demo.h"
 #include "frontend/host.h"
 #include "frontend/options.h"
@@ -219,7 +221,11 @@ static int run_program(struct program *p)
     }
     const char *bad = NULL;
     bool ok = true;
-    if (o->trace) {
+    if (ok && o->perf_map && !m->code->jit)
+        log_warn(&p->log, "--perf-map: this run translates nothing");
+    else if (ok && o->perf_map)
+        ok = jit_perf_map(m->code->jit, &e);
+    if (ok && o->trace) {
         m->trace.out = p->log.out;
         ok = trace_enable(&m->trace, o->trace, &bad) || error_set(&e, "-trace %s: no event matches", bad);
     }

@@ -209,8 +209,10 @@ static bool option_device(struct options *o, const char *name, const char *value
 
 static bool option_accel(struct options *o, const char *name, const char *value, struct error *e)
 {
-    if (!strncmp(value, "tcg", 3) && (value[3] == '\0' || value[3] == ','))
+    if (!strncmp(value, "tcg", 3) && (value[3] == '\0' || value[3] == ',')) {
+        o->jit = true;
         return true;
+    }
     if (!strcmp(value, "interp")) {
         o->jit = false;
         return true;
@@ -259,6 +261,13 @@ static bool option_nographic(struct options *o, const char *name, const char *va
 {
     (void)name, (void)value, (void)e;
     o->nographic = true;
+    return true;
+}
+
+static bool option_perf_map(struct options *o, const char *name, const char *value, struct error *e)
+{
+    (void)name, (void)value, (void)e;
+    o->perf_map = true;
     return true;
 }
 
@@ -346,6 +355,7 @@ bool options_parse(struct options *o, int argc, char **argv, struct error *e)
     memset(o, 0, sizeof(*o));
     o->memory = 512ull << 20;
     o->cpus = 1;
+    o->jit = true;
     o->append = "";
     o->at = UINT64_MAX;
     o->rtc_start = 1767225600; /* 2026-01-01T00:00:00Z */

@@ -29,7 +29,7 @@ struct options {
     uint16_t debug_exit_base;
     uint32_t debug_exit_size;
     bool no_reboot, nographic;
-    bool jit;
+    bool jit, perf_map;
     uint32_t jit_hot; /* 0: not given */
     int64_t rtc_start; /* seconds since 1970 */
     const char *trace, *log_file, *stats, *save, *loadvm, *state_hash_file;

@@ -406,7 +406,8 @@ static void cold_part(struct emit *e, struct cold *c)
         /* The rest of the instruction, unmerged. The states at its end agree: they follow from the same
          * micro-ops. */
         e->s.host_mask = 0;
-        e->s.t0_in_c = e->u->d == REG_T0;
+        if (e->u->op == UOP_LOADW)
+            e->s.t0_in_c = true;
         if (e->s.t0_in_c)
             asm_load(a, 3, R_C, guest_mem(REG_T0));
         unsigned last = c->index;

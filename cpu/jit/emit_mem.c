@@ -63,6 +63,10 @@ void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, u
     struct asm_buf *a = &e->a;
     int32_t table = write ? (int32_t)offsetof(struct tlb, write) : (int32_t)offsetof(struct tlb, read);
     _Static_assert(sizeof(struct tlb_entry) == 16 && offsetof(struct tlb_entry, host) == 8, "index by 16 bytes");
+    if (kind == COLD_REST) {
+        e->rest_open = true;
+        e->rest_index = e->cold_count;
+    }
     if (align) {
         asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
         asm_u32(a, align - 1);
@@ -74,11 +78,7 @@ void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, u
     asm_alu(a, 3, 6, R_A, rm_sib(R_TLB, R_B, 0, table));
     asm_alu_imm(a, 3, 7, rm_reg(R_A), (int32_t)(PAGE_SIZE - bytes));
     e->s.host_mask = 0;
-    struct cold *c = emit_cold(e, kind, asm_jcc(a, CC_A));
-    if (kind == COLD_REST) {
-        e->rest_open = true;
-        e->rest_index = (unsigned)(c - e->cold);
-    }
+    emit_cold(e, kind, asm_jcc(a, CC_A));
     asm_load(a, 3, R_B, rm_sib(R_TLB, R_B, 0, table + 8));
 }
 

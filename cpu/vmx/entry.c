@@ -59,6 +59,17 @@ static void note_rights(struct vmcs *v)
     v->odd_rights = rights & ~RIGHTS_OF_REGISTER || v->guest_cs_ar & AR_UNUSABLE;
 }
 
+/* The common case, in which every row of vmx_check_guest_rest() holds: 64-bit mode, nothing pending, blocked
+ * or injected. */
+static inline bool rest_is_plain(const struct vmcs *v)
+{
+    return !(v->guest_interruptibility | v->guest_activity | v->guest_pending_debug) &&
+           !(v->entry_interruption_info & INFO_VALID) && v->link_pointer == ~0ull &&
+           (v->guest_rflags & (BITS(63, 22) | FLAG_VM | BIT(15) | BIT(5) | BIT(3) | FLAG_1)) == FLAG_1 &&
+           v->entry_controls & ENTRYCTL_IA32E_MODE_GUEST && v->guest_cs_ar & AR_L &&
+           cpu_canonical_bits(v->guest_rip, 48);
+}
+
 /* In virtual-8086 mode the rows of segments are other ones: what passed before says nothing about them, nor
  * they about later. */
 static void check_guest(struct cpu *cpu, struct vmcs *v)
@@ -73,7 +84,7 @@ static void check_guest(struct cpu *cpu, struct vmcs *v)
         row = vmx_check_guest_registers(cpu, v);
     if (row < 0 && (v86 || v->dirty & DIRTY_GUEST_SEGMENTS))
         row = vmx_check_guest_segments(cpu, v);
-    if (row < 0)
+    if (row < 0 && unlikely(!rest_is_plain(v)))
         row = vmx_check_guest_rest(cpu, v);
     if (likely(row < 0)) {
         v->dirty &= (uint8_t)(v86 ? ~DIRTY_GUEST_REGISTERS : ~DIRTY_GUEST);
@@ -381,7 +392,8 @@ unsigned vmx_enter(struct cpu *cpu)
     }
     cpu->vmx_non_root = true;
     cpu->insns_non_root -= cpu->clock->now; /* the exit adds its own tick */
-    vmx_timer_start(cpu);
+    if (v->pin & PIN_ACTIVATE_PREEMPTION_TIMER)
+        vmx_timer_start(cpu);
     if (cpu->shadow_sti || cpu->shadow_mov_ss)
         cpu->attention |= ATTN_SHADOW;
     if (cpu->pending_db)
@@ -395,7 +407,8 @@ unsigned vmx_enter(struct cpu *cpu)
     vmx_apicv_entered(cpu);
     vmx_derive(cpu);
     select_mode(cpu, v);
-    cpu_events_changed(cpu);
+    if (x->timer_deadline != CLOCK_NEVER)
+        cpu_events_changed(cpu); /* nothing else here can make the next event a nearer one */
     trace_vmx_entry(cpu->trace, cpu->rip, v->vpid);
     inject(cpu, v);
     cpu_resume(cpu);

@@ -213,7 +213,8 @@ static struct vmcs *field_owner(struct cpu *cpu, uint64_t encoding, bool write)
 static inline const struct vmcs_slot *fast_slot(const struct cpu *cpu, uint64_t encoding)
 {
     const uint32_t wanted = KEY_L | (uint32_t)3 << KEY_CPL_SHIFT;
-    if (unlikely((cpu->key & wanted) != KEY_L || !cpu->vmx_on || cpu->vmx_non_root || !cpu->vmx->vmcs ||
+    /* There is no current VMCS outside VMX operation. */
+    if (unlikely((cpu->key & wanted) != KEY_L || cpu->vmx_non_root || !cpu->vmx->vmcs ||
                  encoding & ~(uint64_t)VMCS_SLOT_BITS))
         return NULL;
     const struct vmcs_slot *s = &cpu->vmx->slots[VMCS_SLOT(encoding)];

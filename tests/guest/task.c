@@ -52,6 +52,7 @@ USER_CODE(jump_limit, 32, "ljmp $0x200, $0");
 USER_CODE(int_42, 32, "int $0x42\n mov $0x77, %ecx");
 USER_CODE(raise_ud, 32, "ud2");
 USER_CODE(raise_gp, 32, "mov $0x201, %eax\n mov %eax, %es");
+USER_CODE(lose_stack, 32, "mov $0x80, %eax\n mov %eax, %ss\n mov $0x1000, %esp\n push %eax");
 USER_CODE(iret_nested, 32, "pushfl\n orl $0x4000, (%esp)\n popfl\n iretl");
 USER_CODE(jump_debug, 32, "mov $0x7ff, %eax\n mov %eax, %dr7\n ljmp $0x60, $0");
 
@@ -229,6 +230,18 @@ static void switches(void)
     report("fault-error-code", "SDM 3A 6.13: the error code is pushed on the stack of the new task",
            l.vector == VECTOR_RETURN && task_stack[255] == 0x200 && seen_below(4)->esp == task.esp - 8,
            "vector %x stack %x ESP %x", l.vector, task_stack[255], seen_below(4)->esp);
+
+    /* A stack that no handler can use: what task gates are for. */
+    prepare(task_look);
+    gdt_set(D0 + 8, descriptor(0x1000, 0xff, 0x93 | DESC_DB));
+    legacy_gates[EXC_DF] = (uint64_t)NEW << 16 | 0x85ul << 40;
+    l = RUN(lose_stack);
+    report("double-fault", "SDM 3A 6.15 Interrupt 8: #SS during the delivery of #SS, by a task gate",
+           l.vector == VECTOR_RETURN && task_stack[255] == 0 && seen_below(4)->esp == task.esp - 8 &&
+               tss32.eip == address(lose_stack_end) - 3 && (uint16_t)tss32.ss == D0 + 8 &&
+               tss32.esp == 0x1000 && (uint16_t)task.link == SEL_TSS32,
+           "%s(%x) stack %x saved EIP %x SS %x ESP %x", trap_name(l.vector), l.error, task_stack[255],
+           tss32.eip, tss32.ss, tss32.esp);
 
     /* There and back. */
     prepare(task_look_and_return);

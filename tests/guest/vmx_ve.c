@@ -7,6 +7,7 @@
  * the EPT entry of WINDOW and returns. ALIAS is a supervisor-mode linear address of WINDOW, WINDOW itself a
  * user-mode one.
  */
+#include "covers.h"
 #include "vmx.h"
 
 #define WINDOW     0x40000000ul
@@ -107,6 +108,7 @@ static void is_exit(const char *name, const char *rule, const struct vmx_exit *e
 
 static void exceptions(void)
 {
+    COVERS(PROC2_EPT_VIOLATION_VE);
     trap_handlers[VECTOR_VE] = ve_handler;
     ve_setup(0);
     struct vmx_exit e = run(g_read, WINDOW + 16);
@@ -277,6 +279,7 @@ static void fetch(const char *who, uint64_t bits, bool user, bool ring3)
 
 static void mode_based(void)
 {
+    COVERS(PROC2_MODE_BASED_EXECUTE_CONTROL);
     bool execute_only = rdmsr(IA32_VMX_EPT_VPID_CAP) & 1;
     *(uint64_t *)frame = 0xc3;
     mbe_identity();

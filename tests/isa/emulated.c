@@ -11,15 +11,13 @@
 #include <time.h>
 #include "base/clock.h"
 #include "base/log.h"
+#include "cpu/cache.h"
+#include "cpu/jit/jit.h"
 #include "cpu/jit/stub.h"
 #include "cpu/system.h"
 #include "isa.h"
 #include "mmu/bus.h"
 #include "mmu/phys.h"
-#if __has_include("cpu/jit/jit.h")
-#include "cpu/jit/jit.h"
-#define HAVE_JIT 1
-#endif
 
 /* Guest-physical layout. */
 #define RAM_SIZE     (8u << 20)
@@ -206,6 +204,12 @@ void emulated_use_jit(uint32_t hot)
     emu.hot = hot;
 }
 
+uint64_t emulated_translated(void)
+{
+    struct jit *jit = emu.cpu->code->jit;
+    return jit ? jit_statistics(jit)->blocks : 0;
+}
+
 void emulated_init(void)
 {
     struct error e = {""};
@@ -218,10 +222,8 @@ void emulated_init(void)
     struct stub_cache *stubs = stub_cache_new(&e);
     if (!code || !stubs)
         die("code cache", &e);
-#ifdef HAVE_JIT
     if (emu.hot && !jit_attach(code, emu.hot, &e))
         die("jit", &e);
-#endif
     emu.cpu = calloc(1, sizeof(*emu.cpu));
     struct cpu_wiring w = {.phys = &emu.phys,
                            .bus = &emu.bus,

@@ -105,6 +105,7 @@ void code_write(uint64_t linear, const uint8_t *p, unsigned n); /* both sides */
 void emulated_init(void);
 /* Before emulated_init(): by the back end for this host, blocks translated after `hot` runs. */
 void emulated_use_jit(uint32_t hot);
+uint64_t emulated_translated(void); /* blocks that it has translated */
 const struct cpu_model *emulated_model(void);
 void emulated_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 /* One instruction (all iterations with REP), or `whole`: until the INT3 at `end`. */

@@ -128,7 +128,8 @@ static void run_form(const struct form *f, struct form_result *res)
 
 struct shared {
     struct sequence_result sequences[16];
-    unsigned running[16]; /* form each worker is at */
+    unsigned running[16];    /* form each worker is at */
+    uint64_t translated[16]; /* blocks, by the back end */
     struct form_result forms[];
 };
 
@@ -142,20 +143,26 @@ static void side_init(void)
     native_protect();
 }
 
-static void work(unsigned worker, struct shared *sh)
+static void run_forms(unsigned worker, struct shared *sh)
 {
-    side_init();
-    if (opt.sequence) {
-        uint64_t n = opt.cases / opt.workers;
-        sequences_run(opt.seed, opt.first + worker * n, n, opt.verbose, &sh->sequences[worker]);
-        return;
-    }
     for (unsigned i = worker; i < form_count; i += opt.workers) {
         if (opt.only && !strstr(forms[i].name, opt.only))
             continue;
         sh->running[worker] = i;
         run_form(&forms[i], &sh->forms[i]);
     }
+}
+
+static void work(unsigned worker, struct shared *sh)
+{
+    side_init();
+    if (opt.sequence) {
+        uint64_t n = opt.cases / opt.workers;
+        sequences_run(opt.seed, opt.first + worker * n, n, opt.verbose, &sh->sequences[worker]);
+    } else {
+        run_forms(worker, sh);
+    }
+    sh->translated[worker] = emulated_translated();
 }
 
 static bool run_workers(struct shared *sh)
@@ -342,6 +349,13 @@ int main(int argc, char **argv)
         return 2;
     if (!run_workers(sh))
         t.failed++;
+    if (opt.jit) {
+        uint64_t blocks = 0;
+        for (unsigned w = 0; w < opt.workers; w++)
+            blocks += sh->translated[w];
+        printf("%llu blocks translated%s\n", (unsigned long long)blocks,
+               blocks ? "" : ": no back end for this host");
+    }
     if (opt.sequence) {
         for (unsigned w = 0; w < opt.workers; w++) {
             t.passed += sh->sequences[w].passed;

@@ -1,12 +1,12 @@
 #!/bin/bash
 # boot-l1.sh -- Debian's kernel boots to L1's init; RUN=kvm: loads KVM too, with the parameters that are asked for.
-# CPUS=N: on so many processors.
+# CPUS=N: on so many processors. CPU=MODEL: on this one.
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 
 cpus=${CPUS:-1}
 run_droste "${SECONDS_MAX:-240}" "${l1[@]}" -append "$l1_append droste.run=${RUN:-init}" -smp "$cpus" \
-    --stats "$OUT/stats.json"
+    -cpu "${CPU:-max}" --stats "$OUT/stats.json"
 check "status $status" [ "$status" = "$passed_status" ]
 check "L1's init came up" grep -q '^L1: up' "$OUT/out"
 check "all processors came up" grep -q "^L1: up .* $cpus processors" "$OUT/out"

@@ -18,6 +18,7 @@ first_difference() {
 
 for path in "$GUEST_IMAGES"/*.elf; do
     name=$(basename "$path" .elf)
+    [ "$name" = rom ] && continue # for Bochs
     [[ -z ${IMAGES:-} || " $IMAGES " == *" $name "* ]] || continue
     every=${EVERY:-50000}
     [ "$name" = timers ] && every=$((every * 20))
