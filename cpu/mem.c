@@ -299,7 +299,7 @@ static inline void read_wide(struct cpu *cpu, enum seg_reg seg, gva_t linear, ui
         memcpy(v, p, size);
         return;
     }
-    uint64_t data[4];
+    uint64_t data[4] = {0};
     translate_wide(cpu, seg, linear, size, MMU_READ);
     for (unsigned i = 0; i < size / 8; i++)
         data[i] = mem_slow_read(cpu, seg, linear + i * 8, 8, 0, false);

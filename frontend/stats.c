@@ -3,6 +3,10 @@
  */
 #include "frontend/stats.h"
 
+#include "cpu/cache.h"
+#include "cpu/ir/helper.h"
+#include "cpu/jit/jit.h"
+
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +18,27 @@
 static void number(cJSON *o, const char *name, uint64_t v)
 {
     cJSON_AddNumberToObject(o, name, (double)v);
+}
+
+static cJSON *translated(const struct jit *j)
+{
+    const struct jit_stats *s = jit_statistics(j);
+    cJSON *o = cJSON_CreateObject();
+    number(o, "blocks", s->blocks);
+    number(o, "bytes", s->bytes);
+    number(o, "links", s->links);
+    number(o, "flushes", s->flushes);
+    number(o, "exits", s->exits);
+    /* What translated code had run in C. */
+    cJSON *steps = cJSON_AddObjectToObject(o, "in_c");
+    for (unsigned i = 0; i < UOP_COUNT; i++)
+        if (s->steps[i] && i != UOP_HELPER)
+            number(steps, uop_info[i].name, s->steps[i]);
+    cJSON *helpers = cJSON_AddObjectToObject(o, "helpers");
+    for (unsigned i = 0; i < HELPER_COUNT && i < ARRAY_LEN(s->helpers); i++)
+        if (s->helpers[i])
+            number(helpers, helper_info[i].name, s->helpers[i]);
+    return o;
 }
 
 static cJSON *processor(const struct cpu *cpu)
@@ -67,6 +92,8 @@ bool stats_write(const struct machine *m, const struct sampler *s, const char *p
     }
     number(o, "instructions", instructions);
     cJSON_AddNumberToObject(o, "mips", seconds > 0 ? (double)instructions / seconds / 1e6 : 0);
+    if (m->code->jit)
+        cJSON_AddItemToObject(o, "jit", translated(m->code->jit));
     cJSON_AddItemToObject(o, "processors", cpus);
     const struct code_cache_stats *c = &m->code->stats;
     number(o, "blocks_translated", c->translated);

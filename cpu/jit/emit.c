@@ -111,7 +111,7 @@ static void store_recipe(struct emit *e, const struct recipe *r)
     asm_store_imm(a, 2, CPU_MEM(cc_op), r->kind << 2 | r->size);
 }
 
-void emit_flush_flags(struct emit *e)
+static void flush_recipe(struct emit *e)
 {
     if (!e->s.rec_pending)
         return;
@@ -120,17 +120,85 @@ void emit_flush_flags(struct emit *e)
     e->s.settled = false;
 }
 
+/* SDM 2B, "RCL/RCR/ROL/ROR": in the settled words, CF and CF ^ OF are two bits of the result (cpu/ir/alu.h). */
+static void put_rotation(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    unsigned bits = 8u << e->s.rot_size;
+    asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
+    if (e->s.rot_reg == LOC_C)
+        asm_mov(a, H_RAX, R_C);
+    else
+        asm_load(a, 3, H_RAX, emit_operand(e, e->s.rot_reg));
+    if (e->s.rot_left) {
+        /* CF is bit 0, CF ^ OF the top bit. */
+        asm_shift_imm(a, e->s.rot_size, 0, rm_reg(H_RAX), 1); /* ROL: top bit to bit 0, bit 0 to bit 1 */
+        asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 62);
+    } else if (bits < 64) {
+        asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 64 - bits); /* CF is the top bit, CF ^ OF the next */
+    }
+    asm_shift_imm(a, 3, 5, rm_reg(H_RAX), 62);
+    asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 62);
+    asm_shift_imm(a, 3, 4, CPU_MEM(cc_aux), 2);
+    asm_shift_imm(a, 3, 5, CPU_MEM(cc_aux), 2);
+    asm_alu_store(a, 3, 1, H_RAX, CPU_MEM(cc_aux));
+    asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
+    e->s.host_mask = 0;
+}
+
+static void flush_rotation(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    if (!e->s.rot_valid)
+        return;
+    flush_recipe(e);
+    if (!e->s.settled) {
+        asm_alu_imm(a, 2, 7, CPU_MEM(cc_op), 0);
+        struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
+        c->open = false;
+        c->back = a->at;
+    }
+    put_rotation(e);
+    e->s.rot_valid = e->s.rec_valid = false;
+    e->s.settled = true;
+}
+
+void emit_flush_flags(struct emit *e)
+{
+    flush_recipe(e);
+    flush_rotation(e);
+}
+
+void emit_drop_flags(struct emit *e)
+{
+    e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = e->s.settled = false;
+}
+
+void emit_rotated(struct emit *e, unsigned reg, unsigned size, bool left)
+{
+    e->s.rot_valid = true;
+    e->s.rot_reg = (uint8_t)reg;
+    e->s.rot_size = (uint8_t)size;
+    e->s.rot_left = left;
+    e->s.host_mask = 0;
+}
+
 void emit_before_write(struct emit *e, unsigned reg)
 {
     struct recipe *r = &e->s.rec;
+    unsigned flags = uop_info[e->u->op].flags;
+    bool overwritten = (flags & U_WF) && !(flags & (U_RF | U_FAULT | U_END));
+    if (e->s.rot_valid && e->s.rot_reg == reg) {
+        if (!overwritten && emit_flags_needed(e, e->index))
+            flush_rotation(e);
+        e->s.rot_valid = false;
+    }
     if (!e->s.rec_valid || (r->a != reg && (r->b_imm || r->b != reg)))
         return;
     if (e->s.rec_pending) {
         /* The running micro-op's own write of all flags makes them dead. */
-        unsigned f = uop_info[e->u->op].flags;
-        bool dead = (f & U_WF) && !(f & (U_RF | U_FAULT | U_END));
-        if (!dead && emit_flags_needed(e, e->index))
-            emit_flush_flags(e);
+        if (!overwritten && emit_flags_needed(e, e->index))
+            flush_recipe(e);
     }
     e->s.rec_valid = e->s.rec_pending = false;
 }
@@ -139,7 +207,7 @@ static void new_recipe(struct emit *e, struct recipe r)
 {
     e->s.rec = r;
     e->s.rec_valid = e->s.rec_pending = true;
-    e->s.settled = false;
+    e->s.settled = e->s.rot_valid = false;
     e->s.host_mask = HF_ALL;
 }
 
@@ -242,6 +310,7 @@ void emit_need_flags(struct emit *e, unsigned mask)
     struct asm_buf *a = &e->a;
     if ((e->s.host_mask & mask) == mask)
         return;
+    flush_rotation(e);
     if (e->s.rec_valid && rematerialise(e, mask))
         return;
     if (e->s.settled && mask == HF_CF) {
@@ -275,7 +344,7 @@ void emit_c_arguments(struct emit *e)
 /* After C has run a whole micro-op. */
 static void after_c(struct emit *e)
 {
-    e->s.rec_valid = e->s.rec_pending = false;
+    e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = false;
     e->s.host_mask = 0;
     e->s.settled = true;
     e->s.vec_live = false;
@@ -297,7 +366,6 @@ void emit_step(struct emit *e)
     else
         asm_call_to(&e->a, helper ? e->j->helper : e->j->slow);
     after_c(e);
-    e->j->stats.fallbacks++;
 }
 
 /* -- Cold parts ---------------------------------------------------------------------------------------- */
@@ -380,6 +448,12 @@ static void cold_part(struct emit *e, struct cold *c)
     case COLD_END:
         emit_step(e);
         return;
+    case COLD_RETURN:
+        if (e->s.t0_in_c)
+            asm_store(a, 3, R_C, guest_mem(REG_T0));
+        emit_c_arguments(e);
+        asm_jmp_to(a, e->j->rest_end);
+        return;
     case COLD_SETTLE:
         asm_call_to(a, e->j->settle);
         if (c->before.vec_live)
@@ -393,6 +467,11 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_store(a, 3, R_C, guest_mem(REG_T0));
     if (e->s.rec_pending)
         store_recipe(e, &e->s.rec);
+    if (e->s.rot_valid) {
+        if (e->s.rec_pending || !e->s.settled)
+            asm_call_to(a, e->j->settle);
+        put_rotation(e);
+    }
     emit_c_arguments(e);
     if (c->kind == COLD_VEC) {
         asm_call_to(a, e->j->vec_load);
@@ -456,7 +535,9 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
         e->u = &e->b->uops[i];
         if (begins)
             e->s.t0_in_c = false; /* temporaries are dead between instructions */
+        e->skip = 0;
         one_uop(e);
+        i += e->skip;
         close_cold(e, cold);
         if (e->a.full || e->failed)
             return false;

@@ -56,6 +56,9 @@ struct emit_state {
     struct recipe rec;
     bool rec_valid;    /* its registers still hold the operands */
     bool rec_pending;  /* it is not yet in struct cpu */
+    bool rot_valid;    /* CF and OF are those of a rotation whose result is in register rot_reg */
+    uint8_t rot_reg, rot_size;
+    bool rot_left;
     uint8_t host_mask; /* flags that are right in the host's RFLAGS */
     bool settled;      /* the two words in struct cpu are right */
     bool t0_in_c;
@@ -66,6 +69,7 @@ enum cold_kind {
     COLD_STEP, /* run the micro-op in C, go on behind it */
     COLD_REST, /* the same, then the rest of its instruction without what was merged */
     COLD_END,  /* run the micro-op in C; it ends the block */
+    COLD_RETURN, /* interpret from the micro-op to the block's end */
     COLD_EDGE, /* leave through an edge */
     COLD_CROSS, /* jump to another page */
     COLD_VEC,  /* load the vector registers */
@@ -97,6 +101,7 @@ struct emit {
     bool in_cold;
     bool rest_open; /* a COLD_REST waits for the end of its instruction */
     unsigned rest_index;
+    unsigned skip; /* micro-ops that were done with the running one */
     struct emit_state s;
     unsigned cold_count;
     struct cold cold[COLD_MAX];
@@ -136,7 +141,7 @@ struct jit {
     size_t limit, used, start; /* start: behind the thunks */
     bool avx, full;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *helper, *helper_end, *vec_load, *flags, *settle;
+    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     struct jit_arena *arena;
     void *perf_map; /* FILE */
@@ -173,6 +178,9 @@ void emit_flush_flags(struct emit *e);
 void emit_take_c(struct emit *e);
 /* Are flags that hold before the micro-op after `index` used by anything? */
 bool emit_flags_needed(const struct emit *e, unsigned index);
+/* The running micro-op has written all flags in another way. */
+void emit_drop_flags(struct emit *e);
+void emit_rotated(struct emit *e, unsigned reg, unsigned size, bool left);
 void emit_recipe(struct emit *e, unsigned kind, unsigned size, unsigned a, unsigned b);
 void emit_recipe_imm(struct emit *e, unsigned kind, unsigned size, unsigned a, int32_t imm);
 /* Makes the host's flags good for condition cc. */
@@ -201,7 +209,8 @@ void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, u
 /* emit_control.c */
 bool emit_control(struct emit *e);
 void emit_cross(struct emit *e, int64_t target);
-void emit_lookup(struct emit *e);
+/* Misses go to a cold part of that kind; `pop` is added to RSP after a hit. */
+void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop);
 /* emit_vec.c */
 bool emit_vector(struct emit *e);
 void emit_need_vec(struct emit *e);

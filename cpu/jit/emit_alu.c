@@ -155,7 +155,7 @@ static bool arithmetic(struct emit *e)
             bool from_c = !imm && u->b == REG_T0 && u->d != REG_T0 && e->s.t0_in_c;
             if (!from_c) {
                 /* Operands into the recipe before the operation. */
-                e->s.rec_valid = e->s.rec_pending = false;
+                emit_drop_flags(e);
                 asm_store(&e->a, 3, emit_value(e, u->a, R_A), CPU_MEM(cc_a));
                 if (imm) {
                     asm_imm64(&e->a, R_A, (uint64_t)u->imm);
@@ -165,7 +165,7 @@ static bool arithmetic(struct emit *e)
                 }
                 binary(e, op, size, u->d, u->a, imm, u->b, u->imm);
                 asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (op == ALU_ADD ? FK_ADD_AB : FK_CMP) << 2 | size);
-                e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+                emit_drop_flags(e);
                 e->s.host_mask = HF_ALL;
                 return true;
             }
@@ -194,7 +194,7 @@ static bool with_carry(struct emit *e)
     emit_need_flags(e, HF_CF);
     if (needed) {
         /* The carry goes into cc_cf: the recipe recomputes from a, b and it. */
-        e->s.rec_pending = e->s.rec_valid = false;
+        emit_drop_flags(e);
         asm_op(&e->a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
         asm_store(&e->a, 3, emit_value(e, u->a, R_A), CPU_MEM(cc_a));
         if (imm && fits(u->imm)) {
@@ -207,7 +207,7 @@ static bool with_carry(struct emit *e)
         }
         asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (add ? FK_ADC : FK_SBB) << 2 | u->size);
     }
-    e->s.rec_pending = e->s.rec_valid = false;
+    emit_drop_flags(e);
     binary(e, add ? ALU_ADC : ALU_SBB, u->size, u->d, u->a, imm, u->b, u->imm);
     e->s.settled = false;
     e->s.host_mask = HF_ALL;
@@ -321,13 +321,16 @@ static bool increment(struct emit *e)
     if (u->op != UOP_INC && u->op != UOP_DEC)
         return false;
     bool needed = emit_flags_needed(e, e->index + 1);
-    bool carry = e->s.host_mask & HF_CF;
+    bool carry;
+    if (e->s.rot_valid)
+        emit_flush_flags(e);
+    carry = e->s.host_mask & HF_CF;
     if (needed) {
         keep_carry(e);
         carry = e->s.host_mask & HF_CF;
     }
     /* What was pending is now dead but for CF. */
-    e->s.rec_valid = e->s.rec_pending = false;
+    emit_drop_flags(e);
     unary(e, 0xfe, u->op == UOP_DEC);
     emit_recipe(e, u->op == UOP_INC ? FK_INC : FK_DEC, u->size, u->d, REG_ZERO);
     e->s.host_mask = carry ? HF_ALL : HF_ALL & ~HF_CF;
@@ -353,7 +356,7 @@ static bool negate(struct emit *e)
 /* Operands of a flag recipe that is made from them. */
 void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b, int32_t value)
 {
-    e->s.rec_valid = e->s.rec_pending = false;
+    emit_drop_flags(e);
     asm_store(&e->a, 3, emit_value(e, a, R_A), CPU_MEM(cc_a));
     if (imm)
         asm_store_imm(&e->a, 3, CPU_MEM(cc_b), value);
@@ -422,20 +425,21 @@ static bool shift(struct emit *e)
     if (count == 0)
         return false;
     if (rotate) {
-        if (emit_flags_needed(e, e->index + 1))
+        if (emit_flags_needed(e, e->index + 1) && u->d >= 16)
             return false;
+        e->s.rot_valid = false; /* CF and OF are both written */
         shift_immediate(e, number, size, count);
-        e->s.rec_valid = e->s.rec_pending = false;
-        e->s.settled = false;
         e->s.host_mask = 0;
+        if (emit_flags_needed(e, e->index + 1))
+            emit_rotated(e, u->d, size, u->op == UOP_ROLI);
+        else
+            emit_drop_flags(e);
         return true;
     }
     if (!live || !emit_flags_needed(e, e->index + 1)) {
         shift_immediate(e, number, size, count);
-        if (live) {
-            e->s.rec_valid = e->s.rec_pending = false;
-            e->s.settled = false;
-        }
+        if (live)
+            emit_drop_flags(e);
         e->s.host_mask = 0;
         return true;
     }
@@ -514,7 +518,7 @@ static bool shift_variable(struct emit *e)
         asm_vex(a, 2, pp, u->size == 3, 0, 0xf7, hd, hb, ma);
     }
     if (!plain && !needed) {
-        e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+        emit_drop_flags(e);
         e->s.host_mask = 0;
     }
     return true;

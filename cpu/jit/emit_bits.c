@@ -19,7 +19,7 @@ static void scan(struct emit *e, unsigned prefix, uint32_t opcode)
     emit_put(e, u->d, u->size, R_A);
     if (needed)
         asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
-    e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+    emit_drop_flags(e);
     e->s.host_mask = u->op == UOP_POPCNT ? HF_ZF : HF_ZF | HF_CF;
 }
 
@@ -43,7 +43,7 @@ static void bit_scan(struct emit *e, uint32_t opcode)
     uint8_t *zero = asm_jcc(a, CC_E);
     emit_put(e, u->d, u->size, R_A);
     asm_patch(zero, a->at);
-    e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+    emit_drop_flags(e);
     e->s.host_mask = HF_ZF;
 }
 
@@ -69,7 +69,7 @@ static void bmi(struct emit *e, unsigned opcode, unsigned group, bool b_in_vvvv)
     emit_put(e, u->d, u->size, R_A);
     if (needed)
         asm_store_imm(a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
-    e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+    emit_drop_flags(e);
     e->s.host_mask = 0;
 }
 
@@ -119,7 +119,7 @@ static bool scans(struct emit *e)
 static void multiplied(struct emit *e, bool needed, unsigned low)
 {
     struct asm_buf *a = &e->a;
-    e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+    emit_drop_flags(e);
     e->s.host_mask = HF_CF | HF_OF;
     if (!needed)
         return;
@@ -238,7 +238,7 @@ static bool no_flags(struct emit *e)
         asm_op(a, u->size, u->op == UOP_SHLDI ? 0x0fa4 : 0x0fac, emit_value(e, u->b, R_B), rm_reg(R_A));
         asm_byte(a, (unsigned)u->imm & (w ? 63 : 31));
         emit_put(e, u->d, u->size, R_A);
-        e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+        emit_drop_flags(e);
         e->s.host_mask = 0;
         return true;
     case UOP_CLD:
@@ -313,7 +313,7 @@ static bool bit_test(struct emit *e)
     e->s.host_mask = HF_CF;
     e->s.settled = needed;
     if (!needed) {
-        e->s.rec_valid = e->s.rec_pending = false;
+        emit_drop_flags(e);
         return true;
     }
     asm_alu(a, 3, 3, R_B, rm_reg(R_B)); /* SBB: -CF */

@@ -10,7 +10,7 @@
 #if defined(__x86_64__)
 
 /* C holds the RIP. */
-void emit_lookup(struct emit *e)
+void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
 {
     struct asm_buf *a = &e->a;
     asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX */
@@ -21,10 +21,12 @@ void emit_lookup(struct emit *e)
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
-    emit_cold(e, COLD_END, asm_jcc(a, CC_NE));
+    emit_cold(e, kind, asm_jcc(a, CC_NE));
     asm_load(a, 3, R_B, CPU_MEM(jit_tag));
     asm_alu(a, 3, 7, R_B, rm_mem(R_A, offsetof(struct jit_jump, tag)));
-    emit_cold(e, COLD_END, asm_jcc(a, CC_NE));
+    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    if (pop)
+        asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], pop));
     asm_load(a, 3, R_B, rm_mem(R_A, offsetof(struct jit_jump, page)));
     asm_store(a, 3, R_B, guest_mem(REG_PAGE));
     asm_op(a, 2, 0xff, 4, rm_mem(R_A, offsetof(struct jit_jump, code)));
@@ -38,7 +40,7 @@ void emit_cross(struct emit *e, int64_t target)
     e->s.t0_in_c = false;
     asm_load(a, 3, R_C, guest_mem(REG_PAGE));
     asm_lea(a, e->long_mode ? 3 : 2, R_C, rm_mem(R_C, (int32_t)target));
-    emit_lookup(e);
+    emit_lookup(e, COLD_END, 0);
 }
 
 static bool same_page(const struct emit *e, int64_t target)
@@ -90,6 +92,22 @@ static void conditional(struct emit *e, unsigned cc)
     jump_to(e, 16, u->disp);
 }
 
+/* The end of RET: check the target, move RSP, jump. What the jump cache knows is canonical, so a hit needs no check;
+ * a miss does all three in C. */
+static bool returns(struct emit *e)
+{
+    const struct uop *u = e->u, *add = u + 1, *jump = u + 2;
+    if (!e->long_mode || u->size != 3 || u->a != REG_T0 || !e->s.t0_in_c || e->index + 2u >= e->b->uop_count)
+        return false;
+    if (add->op != UOP_ADDI_NF || add->size != 3 || add->d != REG_RSP || add->a != REG_RSP || !fits(add->imm) ||
+        jump->op != UOP_JMPR || jump->size != 3 || jump->a != REG_T0 || jump->insn != u->insn)
+        return false;
+    emit_flush_flags(e);
+    emit_lookup(e, COLD_RETURN, (int32_t)add->imm);
+    e->skip = 2;
+    return true;
+}
+
 bool emit_control(struct emit *e)
 {
     const struct uop *u = e->u;
@@ -133,6 +151,8 @@ bool emit_control(struct emit *e)
         return true;
     }
     case UOP_CHECKT:
+        if (returns(e))
+            return true;
         /* Canonical (SDM 1, "Canonical Addressing"): bits 63:47 equal. */
         if (!e->long_mode || u->size != 3)
             return false;
@@ -155,7 +175,7 @@ bool emit_control(struct emit *e)
         } else if (!e->long_mode) {
             asm_op(a, 2, 0x8b, R_C, rm_reg(R_C));
         }
-        emit_lookup(e);
+        emit_lookup(e, COLD_END, 0);
         return true;
     default:
         return false;

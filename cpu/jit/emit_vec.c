@@ -114,7 +114,7 @@ static void instruction(struct emit *e, struct rm place)
     if (put == R_C && !(put_reg == REG_T0 && e->s.t0_in_c))
         asm_store(&e->a, 3, R_C, guest_mem(put_reg));
     if (q->flags_write) {
-        e->s.rec_valid = e->s.rec_pending = e->s.settled = false;
+        emit_drop_flags(e);
         store_image(e);
         e->s.host_mask = HF_ALL;
     }

@@ -241,6 +241,7 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
     if (cpu->cc_op)
         jit_settle_flags(cpu);
     cpu->block = NULL;
+    j->stats.exits++;
     if ((uintptr_t)cpu->jit_edge > JIT_DEAD)
         return JIT_LEFT;
     enum jit_exit why = (enum jit_exit)(uintptr_t)cpu->jit_edge;

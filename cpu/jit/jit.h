@@ -20,7 +20,10 @@ struct jit;
 struct jit_edge;
 
 struct jit_stats {
-    uint64_t blocks, refused, bytes, links, flushes, fallbacks;
+    uint64_t blocks, refused, bytes, links, flushes;
+    uint64_t exits, dead, misses; /* of translated code: all, by a dropped block, by the jump cache */
+    uint64_t steps[UOP_COUNT];    /* micro-ops that were run in C, by kind */
+    uint64_t helpers[256];        /* helpers called, by number */
 };
 
 /* limit: bytes of host code. NULL with e empty: no back end for this host; with e set: what went wrong. */

@@ -32,6 +32,10 @@ static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
         jit_settle_flags(cpu);
     cpu->block = block_of(u, index);
     cpu->uop = u;
+    struct jit_stats *stats = &cpu->code->jit->stats;
+    stats->steps[u->op]++;
+    if (u->op == UOP_HELPER)
+        stats->helpers[u->aux & 255]++;
 }
 
 /* Not 0: the block was left, cpu->rip is set. */
@@ -77,6 +81,13 @@ static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
     interp_step(cpu, cpu->block, u);
+    return next_code(cpu);
+}
+
+static void *call_rest_end(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    begin(cpu, u, (unsigned)index);
+    interp_rest(cpu, cpu->block, u);
     return next_code(cpu);
 }
 
@@ -299,6 +310,7 @@ bool jit_make_thunks(struct jit *j)
     j->slow = call_thunk(j, a, (const void *)call_step);
     j->helper = call_thunk(j, a, (const void *)call_helper);
     j->step_end = end_thunk(j, a, (const void *)call_step_end);
+    j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);

@@ -9,6 +9,7 @@
  */
 #include "base/trace.h"
 #include "cpu/exec.h"
+#include "cpu/flags.h"
 #include "cpu/vmx/internal.h"
 
 enum { ABORT_SAVE_MSR = 1, ABORT_HOST_PDPTE = 2, ABORT_LOAD_MSR = 4, ABORT_HOST_ADDRESS_SPACE = 6 };
@@ -201,7 +202,8 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
     cpu->cpl = 0;
     cpu->rip = cpu->next_rip = v->host_rip;
     cpu->r[REG_RSP] = v->host_rsp;
-    cpu_set_rflags(cpu, FLAG_1);
+    cpu->rflags = FLAG_1;
+    flags_set_arith(cpu, 0);
     cpu->activity = ACTIVITY_ACTIVE;
     cpu->shadow_sti = cpu->shadow_mov_ss = false;
     cpu->pending_db = 0;

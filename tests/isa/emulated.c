@@ -272,8 +272,7 @@ static void put_state(const struct isa_state *s)
     memcpy(cpu->r, s->r, sizeof(s->r));
     cpu->rip = s->rip;
     cpu_set_rflags(cpu, s->rflags);
-    for (unsigned i = 0; i < 16; i++)
-    {
+    for (unsigned i = 0; i < 16; i++) {
         memcpy(&cpu->v[i], s->xmm[i], 16);
         memcpy(&cpu->v[i].b[16], s->ymm_high[i], 16);
     }
@@ -299,8 +298,7 @@ static void get_state(struct isa_state *s)
     memcpy(s->r, cpu->r, sizeof(s->r));
     s->rip = cpu->rip;
     s->rflags = cpu_rflags(cpu);
-    for (unsigned i = 0; i < 16; i++)
-    {
+    for (unsigned i = 0; i < 16; i++) {
         memcpy(s->xmm[i], &cpu->v[i], 16);
         memcpy(s->ymm_high[i], &cpu->v[i].b[16], 16);
     }

@@ -213,8 +213,6 @@ Test(tlb, write_slots, .init = setup, .fini = teardown)
     kit_set(&k, pd + 2 * 8, pt | P | RW | US); /* 0x410000: also at its home slot */
     kit_set(&k, pt + 0x10 * 8, 0x410000 | P | RW | US);
     struct tlb *t = mmu_select(m, &mode);
-    struct mmu_mode user = mode;
-    user.cpl = 3;
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < 8; i++)
             translate(0x10000 + i * 0x1000, MMU_WRITE);
