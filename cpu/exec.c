@@ -348,8 +348,8 @@ static bool run_code(struct cpu *cpu, void *code)
     }
 }
 
-/* Runs one block by the interpreter, or translated code until it leaves. `edge`: by which exit the last translated
- * code left; its successor is at cpu->rip. */
+/* Runs one block by the interpreter, or translated code until it leaves. `edge`: by which exit the last
+ * translated code left; its successor is at cpu->rip. */
 static void run_translated(struct cpu *cpu, struct jit_edge *edge)
 {
     struct code_cache *c = cpu->code;

@@ -62,10 +62,11 @@ void code_cache_clear(struct code_cache *c);
 /* Runs b (at most insn_limit instructions of it when not 0) from its first micro-op; returns at the block's
  * end with cpu->rip set. */
 void interp_run(struct cpu *cpu, struct block *b);
-/* Runs one micro-op of b; true: it ended the block, or jumped. For back ends, which do the rest themselves. */
+/* Runs one micro-op of b; true: it ended the block, or jumped. For back ends, which do the rest themselves.
+ */
 bool interp_step(struct cpu *cpu, struct block *b, const struct uop *u);
-/* After a slow micro-op u that wants to leave: completes its instruction (or the block when it is the last one) and
- * stops with cpu->rip set. */
+/* After a slow micro-op u that wants to leave: completes its instruction (or the block when it is the last
+ * one) and stops with cpu->rip set. */
 void interp_finish(struct cpu *cpu, struct block *b, const struct uop *u, uint64_t generation);
 /* Goes on in the middle of b. */
 void interp_rest(struct cpu *cpu, struct block *b, const struct uop *u);

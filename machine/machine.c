@@ -58,7 +58,8 @@ bool machine_init(struct machine *m, const struct machine_config *c, struct erro
     machine_interrupts_init(m);
     bool ok = phys_init(&m->phys, c->memory, PCI_MMIO_BASE, &m->bus, e) &&
               (m->code = code_cache_new(&m->phys, e)) != NULL && (m->stubs = stub_cache_new(e)) != NULL &&
-              attach_jit(m, e) && machine_wire(m, e) && make_cpus(m, e) && machine_register(m, e) && machine_reset(m, e);
+              attach_jit(m, e) && machine_wire(m, e) && make_cpus(m, e) && machine_register(m, e) &&
+              machine_reset(m, e);
     if (!ok)
         machine_free(m);
     return ok;

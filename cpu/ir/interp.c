@@ -290,26 +290,26 @@ lookup:
         return;
     }
     {
-    const struct jump_entry *j = &jumps[jump_hash(cpu->rip)];
-    if (likely(j->rip == cpu->rip) && likely(j->key == cpu->key) && likely(j->tlb == cpu->tlb) &&
-        likely(j->generation == cpu->mmu.generation) && likely(j->cs_base == cpu->seg[SEG_CS].base) &&
-        likely(j->block != NULL) && likely(j->block->valid) && likely(!cpu->attention) &&
-        likely(cpu->budget >= j->block->insn_count)) {
-        /* Only within one page of one context does a link need no further check. */
-        if (from && from->valid && j->page == r[REG_PAGE] && !from->gpa2 &&
-            ((from->gpa ^ j->block->gpa) & ~PAGE_MASK) == 0)
-            from->link[link] = j->block;
-        b = j->block;
-        r[REG_PAGE] = j->page;
-        generation = j->generation;
-        cpu->budget -= b->insn_count;
-        cpu->block = b;
-        u = b->uops;
-        GO;
+        const struct jump_entry *j = &jumps[jump_hash(cpu->rip)];
+        if (likely(j->rip == cpu->rip) && likely(j->key == cpu->key) && likely(j->tlb == cpu->tlb) &&
+            likely(j->generation == cpu->mmu.generation) && likely(j->cs_base == cpu->seg[SEG_CS].base) &&
+            likely(j->block != NULL) && likely(j->block->valid) && likely(!cpu->attention) &&
+            likely(cpu->budget >= j->block->insn_count)) {
+            /* Only within one page of one context does a link need no further check. */
+            if (from && from->valid && j->page == r[REG_PAGE] && !from->gpa2 &&
+                ((from->gpa ^ j->block->gpa) & ~PAGE_MASK) == 0)
+                from->link[link] = j->block;
+            b = j->block;
+            r[REG_PAGE] = j->page;
+            generation = j->generation;
+            cpu->budget -= b->insn_count;
+            cpu->block = b;
+            u = b->uops;
+            GO;
+        }
+        cpu->block = NULL;
+        return;
     }
-    cpu->block = NULL;
-    return;
-}
 step_done:
     return;
 stop_at_boundary:

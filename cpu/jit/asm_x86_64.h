@@ -109,8 +109,8 @@ static inline void asm_opcode(struct asm_buf *a, uint32_t opcode)
 }
 
 /* size 1 brings the 66H prefix, size 3 REX.W; opcode: up to three bytes (0FH, 0F38H ... included). */
-static inline void asm_op_prefix(struct asm_buf *a, unsigned prefix, unsigned size, uint32_t opcode, unsigned reg,
-                                 struct rm m)
+static inline void asm_op_prefix(struct asm_buf *a, unsigned prefix, unsigned size, uint32_t opcode,
+                                 unsigned reg, struct rm m)
 {
     if (size == 1)
         asm_byte(a, 0x66);
@@ -134,8 +134,8 @@ static inline void asm_op_w(struct asm_buf *a, unsigned size, uint32_t opcode, u
 }
 
 /* VEX: map 1 0F, 2 0F38, 3 0F3A; pp 0 none, 1 66, 2 F3, 3 F2. */
-static inline void asm_vex(struct asm_buf *a, unsigned map, unsigned pp, unsigned w, unsigned l, unsigned opcode,
-                           unsigned reg, unsigned vvvv, struct rm m)
+static inline void asm_vex(struct asm_buf *a, unsigned map, unsigned pp, unsigned w, unsigned l,
+                           unsigned opcode, unsigned reg, unsigned vvvv, struct rm m)
 {
     unsigned x = m.mem && m.has_index ? (unsigned)m.index >> 3 : 0;
     asm_byte(a, 0xc4);
@@ -257,6 +257,23 @@ static inline void asm_call_to(struct asm_buf *a, const uint8_t *target)
         asm_patch(at, target);
 }
 
-enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A, CC_S, CC_NS, CC_P, CC_NP, CC_L, CC_GE, CC_LE, CC_G };
+enum {
+    CC_O,
+    CC_NO,
+    CC_B,
+    CC_AE,
+    CC_E,
+    CC_NE,
+    CC_BE,
+    CC_A,
+    CC_S,
+    CC_NS,
+    CC_P,
+    CC_NP,
+    CC_L,
+    CC_GE,
+    CC_LE,
+    CC_G
+};
 
 #endif

@@ -120,7 +120,8 @@ static void flush_recipe(struct emit *e)
     e->s.settled = false;
 }
 
-/* SDM 2B, "RCL/RCR/ROL/ROR": in the settled words, CF and CF ^ OF are two bits of the result (cpu/ir/alu.h). */
+/* SDM 2B, "RCL/RCR/ROL/ROR": in the settled words, CF and CF ^ OF are two bits of the result (cpu/ir/alu.h).
+ */
 static void put_rotation(struct emit *e)
 {
     struct asm_buf *a = &e->a;
@@ -213,8 +214,8 @@ static void new_recipe(struct emit *e, struct recipe r)
 
 void emit_recipe(struct emit *e, unsigned kind, unsigned size, unsigned a, unsigned b)
 {
-    new_recipe(e, (struct recipe){
-                      .kind = (uint16_t)kind, .size = (uint8_t)size, .a = (uint8_t)a, .b = (uint8_t)b});
+    new_recipe(
+        e, (struct recipe){.kind = (uint16_t)kind, .size = (uint8_t)size, .a = (uint8_t)a, .b = (uint8_t)b});
 }
 
 void emit_recipe_imm(struct emit *e, unsigned kind, unsigned size, unsigned a, int32_t imm)
@@ -229,8 +230,8 @@ void emit_recipe_imm(struct emit *e, unsigned kind, unsigned size, unsigned a, i
 
 unsigned emit_condition_mask(unsigned cc)
 {
-    static const uint8_t masks[8] = {HF_OF, HF_CF, HF_ZF, HF_CF | HF_ZF, HF_SF, HF_PF, HF_SF | HF_OF,
-                                     HF_ZF | HF_SF | HF_OF};
+    static const uint8_t masks[8] = {HF_OF, HF_CF, HF_ZF,         HF_CF | HF_ZF,
+                                     HF_SF, HF_PF, HF_SF | HF_OF, HF_ZF | HF_SF | HF_OF};
     return masks[cc >> 1];
 }
 
@@ -377,11 +378,8 @@ struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
         return &e->cold[0];
     }
     struct cold *c = &e->cold[e->cold_count++];
-    *c = (struct cold){.jump = jump,
-                       .kind = (uint8_t)kind,
-                       .index = (uint16_t)e->index,
-                       .open = true,
-                       .before = e->s};
+    *c = (struct cold){
+        .jump = jump, .kind = (uint8_t)kind, .index = (uint16_t)e->index, .open = true, .before = e->s};
     return c;
 }
 
@@ -544,7 +542,6 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
     }
     return true;
 }
-
 
 static void leave_at_start(struct emit *e, uint64_t why)
 {

@@ -1,12 +1,11 @@
 /*
  * cpu/jit/emit.h -- what the parts of the x86-64 back end share: register plan, code memory, emitter state.
  *
- * Register plan: ten guest registers are pinned, the others are memory operands of struct cpu. Host RBP is the
- * struct cpu, R15 the current TLB context, R14 (A) and R13 (B) are for addresses, R11 (C) holds values and
- * guest temporary T0. RSP is the host's.
- * Flags: a recipe (kind, operands) describes the guest's flags; it is stored into struct cpu only when one of
- * its registers is about to change, at a block's end, or on a slow path. While host_mask is not 0 these flags
- * are in the host's RFLAGS as well.
+ * Register plan: ten guest registers are pinned, the others are memory operands of struct cpu. Host RBP is
+ * the struct cpu, R15 the current TLB context, R14 (A) and R13 (B) are for addresses, R11 (C) holds values
+ * and guest temporary T0. RSP is the host's. Flags: a recipe (kind, operands) describes the guest's flags; it
+ * is stored into struct cpu only when one of its registers is about to change, at a block's end, or on a slow
+ * path. While host_mask is not 0 these flags are in the host's RFLAGS as well.
  */
 #ifndef CPU_JIT_EMIT_H
 #define CPU_JIT_EMIT_H
@@ -29,7 +28,7 @@ enum flag_kind {
     FK_LOGIC,
     FK_CMP, /* cc_a and cc_b are the operands */
     FK_NEG,
-    FK_MUL,   /* cc_a: low half; cc_cf: CF and OF */
+    FK_MUL,    /* cc_a: low half; cc_cf: CF and OF */
     FK_IMAGE,  /* cc_a: AH as LAHF gives it, AL = OF */
     FK_ADD_AB, /* from here on cc_a and cc_b are the operands; ADC and SBB: cc_cf is the carry in */
     FK_TEST,
@@ -54,9 +53,9 @@ struct recipe {
 /* What is known at a point of the code. */
 struct emit_state {
     struct recipe rec;
-    bool rec_valid;    /* its registers still hold the operands */
-    bool rec_pending;  /* it is not yet in struct cpu */
-    bool rot_valid;    /* CF and OF are those of a rotation whose result is in register rot_reg */
+    bool rec_valid;   /* its registers still hold the operands */
+    bool rec_pending; /* it is not yet in struct cpu */
+    bool rot_valid;   /* CF and OF are those of a rotation whose result is in register rot_reg */
     uint8_t rot_reg, rot_size;
     bool rot_left;
     uint8_t host_mask; /* flags that are right in the host's RFLAGS */
@@ -66,13 +65,13 @@ struct emit_state {
 };
 
 enum cold_kind {
-    COLD_STEP, /* run the micro-op in C, go on behind it */
-    COLD_REST, /* the same, then the rest of its instruction without what was merged */
-    COLD_END,  /* run the micro-op in C; it ends the block */
+    COLD_STEP,   /* run the micro-op in C, go on behind it */
+    COLD_REST,   /* the same, then the rest of its instruction without what was merged */
+    COLD_END,    /* run the micro-op in C; it ends the block */
     COLD_RETURN, /* interpret from the micro-op to the block's end */
-    COLD_EDGE, /* leave through an edge */
-    COLD_CROSS, /* jump to another page */
-    COLD_VEC,  /* load the vector registers */
+    COLD_EDGE,   /* leave through an edge */
+    COLD_CROSS,  /* jump to another page */
+    COLD_VEC,    /* load the vector registers */
     COLD_SETTLE,
 };
 
@@ -110,8 +109,8 @@ struct emit {
 /* -- Code memory and what is in it --------------------------------------------------------------------- */
 
 struct jit_edge {
-    uint8_t *jump;  /* write view: distance of the jump */
-    uint8_t *stub;  /* write view: where it leads while it is not linked */
+    uint8_t *jump; /* write view: distance of the jump */
+    uint8_t *stub; /* write view: where it leads while it is not linked */
     struct block *from, *to;
     struct jit_edge *next_in; /* of the same `to` */
     bool dead;
@@ -137,7 +136,7 @@ struct jit_arena {
 };
 
 struct jit {
-    uint8_t *write, *run; /* two views of the same memory */
+    uint8_t *write, *run;      /* two views of the same memory */
     size_t limit, used, start; /* start: behind the thunks */
     bool avx, full;
     /* Thunks, in the write view. */

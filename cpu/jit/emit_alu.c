@@ -26,15 +26,17 @@ static bool immediate(unsigned size, int64_t v, int32_t *out)
 }
 
 /* d = a op b, where b is a register, or imm. Keeps nothing in the host's flags but those of the operation. */
-static void binary(struct emit *e, unsigned op, unsigned size, unsigned d, unsigned a, bool use_imm, unsigned b,
-                   int64_t value)
+static void binary(struct emit *e, unsigned op, unsigned size, unsigned d, unsigned a, bool use_imm,
+                   unsigned b, int64_t value)
 {
     struct asm_buf *s = &e->a;
     int32_t imm = 0;
     bool wide = use_imm && !immediate(size, value, &imm);
     emit_before_write(e, d);
     bool a_in_c = a == REG_T0 && e->s.t0_in_c, b_in_c = !use_imm && b == REG_T0 && e->s.t0_in_c;
-    unsigned hd = d == REG_T0 ? (a_in_c || !b_in_c ? (unsigned)R_C : R_NONE) : d < 16 ? jit_host_of[d] : R_NONE;
+    unsigned hd = d == REG_T0 ? (a_in_c || !b_in_c ? (unsigned)R_C : R_NONE)
+                  : d < 16    ? jit_host_of[d]
+                              : R_NONE;
     struct rm mb = rm_reg(R_B);
     if (wide)
         asm_imm64(s, R_B, (uint64_t)value);
@@ -129,7 +131,8 @@ static bool add_by_lea(struct emit *e)
     if (u->d == u->a && !e->s.host_mask)
         return false; /* ADD is shorter */
     emit_before_write(e, u->d);
-    asm_lea(&e->a, u->size, jit_host_of[u->d], imm ? rm_mem(a.base, (int32_t)v) : rm_sib(a.base, b.base, 0, 0));
+    asm_lea(&e->a, u->size, jit_host_of[u->d],
+            imm ? rm_mem(a.base, (int32_t)v) : rm_sib(a.base, b.base, 0, 0));
     return true;
 }
 
@@ -452,7 +455,8 @@ static bool shift(struct emit *e)
     return true;
 }
 
-/* By a register: BMI2's SHLX and its kin mask the count as the guest's do. A count of zero keeps the flags. */
+/* By a register: BMI2's SHLX and its kin mask the count as the guest's do. A count of zero keeps the flags.
+ */
 static bool shift_variable(struct emit *e)
 {
     const struct uop *u = e->u;

@@ -1,9 +1,9 @@
 /*
  * cpu/jit/emit_control.c -- jumps: edges within a page, the jump cache for everything else.
  *
- * An edge is a jump whose distance is patched when its successor is translated (jit_link); until then it leads
- * to a cold part that leaves with cpu->jit_edge set. A jump to another page, or an indirect one, looks up the
- * processor's jump cache inline; what it does not know runs in C and leaves.
+ * An edge is a jump whose distance is patched when its successor is translated (jit_link); until then it
+ * leads to a cold part that leaves with cpu->jit_edge set. A jump to another page, or an indirect one, looks
+ * up the processor's jump cache inline; what it does not know runs in C and leaves.
  */
 #include "cpu/jit/emit.h"
 
@@ -92,15 +92,16 @@ static void conditional(struct emit *e, unsigned cc)
     jump_to(e, 16, u->disp);
 }
 
-/* The end of RET: check the target, move RSP, jump. What the jump cache knows is canonical, so a hit needs no check;
- * a miss does all three in C. */
+/* The end of RET: check the target, move RSP, jump. What the jump cache knows is canonical, so a hit needs no
+ * check; a miss does all three in C. */
 static bool returns(struct emit *e)
 {
     const struct uop *u = e->u, *add = u + 1, *jump = u + 2;
     if (!e->long_mode || u->size != 3 || u->a != REG_T0 || !e->s.t0_in_c || e->index + 2u >= e->b->uop_count)
         return false;
-    if (add->op != UOP_ADDI_NF || add->size != 3 || add->d != REG_RSP || add->a != REG_RSP || !fits(add->imm) ||
-        jump->op != UOP_JMPR || jump->size != 3 || jump->a != REG_T0 || jump->insn != u->insn)
+    if (add->op != UOP_ADDI_NF || add->size != 3 || add->d != REG_RSP || add->a != REG_RSP ||
+        !fits(add->imm) || jump->op != UOP_JMPR || jump->size != 3 || jump->a != REG_T0 ||
+        jump->insn != u->insn)
         return false;
     emit_flush_flags(e);
     emit_lookup(e, COLD_RETURN, (int32_t)add->imm);

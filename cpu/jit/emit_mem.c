@@ -1,9 +1,9 @@
 /*
  * cpu/jit/emit_mem.c -- loads, stores, pushes and pops with the TLB check inline.
  *
- * The check is one compare for tag, permission, page crossing, MMIO and observed pages (mmu/mmu.h); what misses
- * runs the micro-op in C. Native: flat segments, FS and GS in 64-bit mode, address sizes 32 and 64; the
- * rest (16-bit addresses, segments with limits, alignment checks) is for C.
+ * The check is one compare for tag, permission, page crossing, MMIO and observed pages (mmu/mmu.h); what
+ * misses runs the micro-op in C. Native: flat segments, FS and GS in 64-bit mode, address sizes 32 and 64;
+ * the rest (16-bit addresses, segments with limits, alignment checks) is for C.
  */
 #include "cpu/jit/emit.h"
 
@@ -62,7 +62,8 @@ void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, u
 {
     struct asm_buf *a = &e->a;
     int32_t table = write ? (int32_t)offsetof(struct tlb, write) : (int32_t)offsetof(struct tlb, read);
-    _Static_assert(sizeof(struct tlb_entry) == 16 && offsetof(struct tlb_entry, host) == 8, "index by 16 bytes");
+    _Static_assert(sizeof(struct tlb_entry) == 16 && offsetof(struct tlb_entry, host) == 8,
+                   "index by 16 bytes");
     if (kind == COLD_REST) {
         e->rest_open = true;
         e->rest_index = e->cold_count;
@@ -241,7 +242,8 @@ static bool push_pop(struct emit *e)
 {
     const struct uop *u = e->u;
     struct asm_buf *a = &e->a;
-    if ((u->op != UOP_PUSH && u->op != UOP_PUSHI && u->op != UOP_POP) || !e->long_mode || (e->b->key & KEY_AC))
+    if ((u->op != UOP_PUSH && u->op != UOP_PUSHI && u->op != UOP_POP) || !e->long_mode ||
+        (e->b->key & KEY_AC))
         return false;
     int32_t bytes = 1 << u->size;
     unsigned sp = jit_host_of[REG_RSP];

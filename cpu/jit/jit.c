@@ -1,8 +1,8 @@
 /*
  * cpu/jit/jit.c -- code memory, blocks and edges in it, and the jump cache.
  *
- * Code memory is one memfd seen twice, writable here and executable there (W^X). When it is full everything is
- * forgotten at once (jit_flush): blocks are translated again as they are met.
+ * Code memory is one memfd seen twice, writable here and executable there (W^X). When it is full everything
+ * is forgotten at once (jit_flush): blocks are translated again as they are met.
  */
 #define _GNU_SOURCE
 #include "cpu/jit/emit.h"
@@ -228,8 +228,8 @@ void jit_remember(struct jit *j, struct cpu *cpu, struct block *b)
     /* Outside flat segments each entry checks the code segment's limit. */
     if (!(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
         return;
-    jumps_of(j, cpu)[jump_index(cpu->rip)] = (struct jit_jump){
-        .rip = cpu->rip, .tag = tag_of(cpu), .page = cpu->r[REG_PAGE], .code = b->code};
+    jumps_of(j, cpu)[jump_index(cpu->rip)] =
+        (struct jit_jump){.rip = cpu->rip, .tag = tag_of(cpu), .page = cpu->r[REG_PAGE], .code = b->code};
 }
 
 enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
