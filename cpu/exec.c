@@ -333,12 +333,12 @@ static void run_one(struct cpu *cpu)
     interp_run(cpu, b);
 }
 
-/* False: the jump cache is out of date, nothing has run. */
+/* False: translated code led to a dropped block; cpu->rip is to be looked up again, if the budget lasts. */
 static bool run_code(struct cpu *cpu, void *code)
 {
     switch (jit_run(cpu->code->jit, cpu, code)) {
     case JIT_DEAD:
-        return false;
+        return cpu->budget <= 0;
     case JIT_BUDGET:
         if (cpu->budget > 0)
             run_one(cpu);
