@@ -150,7 +150,12 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
 {
     if (edge->dead || edge->to || !to->jit)
         return;
-    asm_patch(edge->jump, to->jit->entry);
+    if (edge->operands & to->jit->entry_writes) {
+        asm_patch(edge->saved, to->jit->entry);
+        asm_patch(edge->jump, edge->save);
+    } else {
+        asm_patch(edge->jump, to->jit->entry);
+    }
     edge->to = to;
     edge->next_in = to->jit->in;
     to->jit->in = edge;
