@@ -135,6 +135,8 @@ struct jit_block {
     struct jit_edge *out[2];
 };
 
+/* Index: the low bits of RIP as they are; programs differ in them as well as a hash would. */
+#define JIT_JUMP_BITS 13
 struct jit_jump {
     uint64_t rip, tag, page;
     void *code;
@@ -216,7 +218,8 @@ void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b, int32
 /* emit_mem.c */
 bool emit_memory(struct emit *e);
 bool emit_native_address(const struct emit *e, const struct uop *u);
-/* A = linear address of u's operand. */
+/* to = effective address of u's operand (LEA too), which is not in A or B by then; A = its linear address. */
+void emit_effective(struct emit *e, const struct uop *u, unsigned to);
 void emit_address(struct emit *e, const struct uop *u);
 /* [A + B] is the host address afterwards; misses go to a cold part of that kind. */
 void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, unsigned align);

@@ -559,6 +559,17 @@ static void extend(struct emit *e, uint32_t opcode, unsigned size)
         emit_put(e, u->d, size, R_A);
 }
 
+/* A register whose low byte can be read with any REX prefix or none: B, unless it is one already. */
+static struct rm byte_of(struct emit *e, unsigned reg)
+{
+    struct rm m = emit_operand(e, reg);
+    if (m.base >= 4 && m.base < 8) {
+        asm_mov(&e->a, R_B, m.base);
+        m = rm_reg(R_B);
+    }
+    return m;
+}
+
 static bool move(struct emit *e)
 {
     const struct uop *u = e->u;
@@ -630,6 +641,19 @@ static bool move(struct emit *e)
         emit_put(e, u->d, 3, R_A);
         return true;
     }
+    case UOP_INSH: {
+        emit_before_write(e, u->d);
+        unsigned hd = emit_value(e, u->d, R_A);
+        asm_op(a, 2, 0x0fb6, R_B, emit_operand(e, u->a).mem ? emit_operand(e, u->a) : byte_of(e, u->a));
+        asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(hd)); /* RORX by 8, the byte, back */
+        asm_byte(a, 8);
+        asm_load(a, 0, R_A, rm_reg(R_B));
+        asm_vex(a, 3, 3, 1, 0, 0xf0, hd, 0, rm_reg(R_A));
+        asm_byte(a, 56);
+        if (hd == R_A)
+            emit_put(e, u->d, 3, R_A);
+        return true;
+    }
     case UOP_XCHG: {
         if (u->d == REG_T0 || u->a == REG_T0)
             return false;
@@ -646,10 +670,12 @@ static bool move(struct emit *e)
         if (AM_ASIZE(u->am) == ASIZE_16)
             return false;
         emit_before_write(e, u->d);
-        emit_address(e, u);
+        unsigned hd = u->d < 16 ? jit_host_of[u->d] : R_NONE, to = size >= 2 && hd != R_NONE ? hd : R_A;
+        emit_effective(e, u, to);
         if (size == 2 && AM_ASIZE(u->am) == ASIZE_64)
-            asm_load(a, 2, R_A, rm_reg(R_A));
-        emit_put(e, u->d, size, R_A);
+            asm_load(a, 2, to, rm_reg(to));
+        if (to == R_A)
+            emit_put(e, u->d, size, R_A);
         return true;
     }
     case UOP_CMOV: {

@@ -13,11 +13,9 @@
 void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
 {
     struct asm_buf *a = &e->a;
-    asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX */
-    asm_byte(a, JUMP_BITS);
-    asm_alu(a, 2, 6, R_A, rm_reg(R_C));
-    asm_alu_imm(a, 2, 4, rm_reg(R_A), (1 << JUMP_BITS) - 1);
-    asm_shift_imm(a, 2, 4, rm_reg(R_A), 5);
+    asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX: left by 5 */
+    asm_byte(a, 64 - 5);
+    asm_alu_imm(a, 2, 4, rm_reg(R_A), ((1 << JIT_JUMP_BITS) - 1) << 5);
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
