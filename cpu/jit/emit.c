@@ -81,8 +81,8 @@ bool emit_flags_needed(const struct emit *e, unsigned index)
     return true;
 }
 
-/* Operand k of a recipe into cc_a or cc_b; with `keep`, one in a guest register is left there and its field of
- * cc_op returned. */
+/* Operand k of a recipe into cc_a or cc_b; with `keep`, one in a guest register is left there and its field
+ * of cc_op returned. */
 static uint32_t store_operand(struct emit *e, const struct recipe *r, unsigned k, bool keep)
 {
     struct asm_buf *a = &e->a;

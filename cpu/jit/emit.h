@@ -1,10 +1,10 @@
 /*
  * cpu/jit/emit.h -- what the parts of the x86-64 back end share: register plan, code memory, emitter state.
  *
- * Register plan: ten guest registers are pinned, the others are memory operands of struct cpu. Host RBP is
- * the struct cpu, R15 the current TLB context, R14 (A) and R13 (B) are for addresses, R11 (C) holds values
- * and guest temporary T0. RSP is the host's. Flags: a recipe (kind, operands) describes the guest's flags; it
- * is stored into struct cpu only when one of its registers is about to change, at a block's end, or on a slow
+ * Register plan: eleven guest registers are pinned, the others are memory operands of struct cpu. Host RSP
+ * points into the struct cpu, R15 to the current TLB context; R14 (A) and R13 (B) are for addresses, R11 (C)
+ * holds values and guest temporary T0. Flags: a recipe (kind, operands) describes the guest's flags; it is
+ * stored into struct cpu only when one of its registers is about to change, at a block's end, or on a slow
  * path. While host_mask is not 0 these flags are in the host's RFLAGS as well.
  */
 #ifndef CPU_JIT_EMIT_H
@@ -15,14 +15,14 @@
 #include "cpu/jit/asm_x86_64.h"
 #include "cpu/jit/jit.h"
 
-enum { R_CPU = H_RBP, R_TLB = H_R15, R_A = H_R14, R_B = H_R13, R_C = H_R11, R_NONE = 0xff };
+enum { R_CPU = H_RSP, R_TLB = H_R15, R_A = H_R14, R_B = H_R13, R_C = H_R11, R_NONE = 0xff };
 extern const uint8_t jit_host_of[16]; /* host register of a guest register, or R_NONE */
 
 /* -- Flags --------------------------------------------------------------------------------------------- */
 
-/* cc_op: bits 1:0 size, 15:2 kind; 20:16 and 25:21 the guest registers (plus one) that hold cc_a and cc_b, 0 when
- * these are stored; 32 a rotation came after it: CF and OF are those of cc_rot, of size 34:33, to the left if 35.
- * ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
+/* cc_op: bits 1:0 size, 15:2 kind; 20:16 and 25:21 the guest registers (plus one) that hold cc_a and cc_b, 0
+ * when these are stored; 32 a rotation came after it: CF and OF are those of cc_rot, of size 34:33, to the
+ * left if 35. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
 enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32 };
 enum flag_kind {
     FK_SETTLED = 0,
@@ -117,14 +117,14 @@ struct emit {
     bool in_cold;
     bool rest_open; /* a COLD_REST waits for the end of its instruction */
     unsigned rest_index;
-    unsigned skip; /* micro-ops that were done with the running one */
+    unsigned skip;   /* micro-ops that were done with the running one */
     struct rm place; /* host place of the running access */
     bool no_runs;
     unsigned run_count, delta_index; /* delta_index: micro-op behind which B holds host minus guest */
     struct run runs[RUNS_MAX];
     /* The flags from before the block may be in guest registers, until they are written or made. */
     bool entry_open;
-    uint16_t entry_writes; /* guest registers that are written meanwhile */
+    uint16_t entry_writes;  /* guest registers that are written meanwhile */
     uint16_t left_operands; /* guest registers that hold operands of a recipe with rec_short */
     struct emit_state s;
     unsigned cold_count;
@@ -138,8 +138,8 @@ struct jit_edge {
     uint8_t *stub; /* write view: where it leads while it is not linked */
     struct block *from, *to;
     struct jit_edge *next_in; /* of the same `to` */
-    uint8_t *save, *saved;    /* write view: stores the flags' operands, then jumps by the distance at `saved` */
-    uint16_t operands;        /* guest registers that hold them */
+    uint8_t *save, *saved; /* write view: stores the flags' operands, then jumps by the distance at `saved` */
+    uint16_t operands;     /* guest registers that hold them */
     bool dead;
 };
 
@@ -178,7 +178,7 @@ struct jit {
     struct emit emit;
 };
 
-#define CPU_OFF(member) ((int32_t)offsetof(struct cpu, member))
+#define CPU_OFF(member) ((int32_t)offsetof(struct cpu, member) - (int32_t)offsetof(struct cpu, r))
 #define CPU_MEM(member) rm_mem(R_CPU, CPU_OFF(member))
 
 static inline struct rm guest_mem(unsigned reg)

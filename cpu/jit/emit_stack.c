@@ -2,13 +2,14 @@
  * cpu/jit/emit_stack.c -- memory accesses, and one check for many of them on the stack.
  *
  * Most accesses through RSP go to one page for a long time, and come in runs: pushes, pops, locals. Each TLB
- * context remembers the stack's page (struct tlb, `stack`). A run of accesses whose distance from RSP is known is
- * checked once, at its first, against that page; the others use the same distance from guest to host. Where the
- * check fails, a cold part fills the memory from the table of the context; where the table has nothing, or the run
- * crosses a page, the whole run is done without grouping and comes back behind its last access.
+ * context remembers the stack's page (struct tlb, `stack`). A run of accesses whose distance from RSP is
+ * known is checked once, at its first, against that page; the others use the same distance from guest to
+ * host. Where the check fails, a cold part fills the memory from the table of the context; where the table
+ * has nothing, or the run crosses a page, the whole run is done without grouping and comes back behind its
+ * last access.
  *
- * What drops the page while a run is under way is C code, and that leaves translated code at the next instruction
- * boundary (thunks.c).
+ * What drops the page while a run is under way is C code, and that leaves translated code at the next
+ * instruction boundary (thunks.c).
  */
 #include "cpu/jit/emit.h"
 
@@ -172,7 +173,8 @@ static struct rm stack_slot(int32_t member)
 {
     return rm_mem(R_TLB, (int32_t)offsetof(struct tlb, stack) + member);
 }
-#define STACK_MEM(member) stack_slot((int32_t)(offsetof(struct tlb, stack.member) - offsetof(struct tlb, stack)))
+#define STACK_MEM(member)                                                                                    \
+    stack_slot((int32_t)(offsetof(struct tlb, stack.member) - offsetof(struct tlb, stack)))
 
 static struct run *run_at(struct emit *e, unsigned index)
 {

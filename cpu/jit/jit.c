@@ -125,7 +125,8 @@ bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
     bool made = false;
     for (unsigned i = 0; i < 2 && !made; i++) {
         *b->jit = (struct jit_block){.in = NULL};
-        /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full. */
+        /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full.
+         */
         e->a = (struct asm_buf){.at = j->write + j->used, .end = j->write + j->used + BLOCK_ROOM - 64};
         e->no_runs = i > 0;
         made = emit_block(e);
