@@ -192,7 +192,7 @@ void code_cache_free(struct code_cache *c)
 
 void code_cache_collect(struct code_cache *c)
 {
-    if (unlikely(c->bytes > c->limit || (c->jit && jit_full(c->jit))))
+    if (unlikely(c->bytes > c->limit))
         code_cache_clear(c);
     else if (c->dead && c->stats.dropped % 4096 == 0)
         free_dead(c);

@@ -356,7 +356,8 @@ static void run_translated(struct cpu *cpu, struct jit_edge *edge)
     void *code = edge ? NULL : jit_lookup(c->jit, cpu);
     if (code && run_code(cpu, code))
         return;
-    uint64_t page = cpu->r[REG_PAGE], cleared = c->stats.cleared;
+    const struct jit_stats *stats = jit_statistics(c->jit);
+    uint64_t page = cpu->r[REG_PAGE], cleared = c->stats.cleared, evictions = stats->evictions;
     struct block *b = find_block(cpu, false);
     if (!b->code && ++b->runs >= c->hot && !b->refused)
         jit_translate(c->jit, cpu, b);
@@ -371,7 +372,8 @@ static void run_translated(struct cpu *cpu, struct jit_edge *edge)
     }
     jit_remember(c->jit, cpu, b);
     /* Only within one page of one context does a link need no further check. */
-    if (edge && c->stats.cleared == cleared && cpu->r[REG_PAGE] == page && !b->gpa2)
+    bool there = c->stats.cleared == cleared && stats->evictions == evictions;
+    if (edge && there && cpu->r[REG_PAGE] == page && !b->gpa2)
         jit_link(c->jit, edge, b);
     run_code(cpu, b->code);
 }

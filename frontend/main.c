@@ -190,6 +190,7 @@ static int run_program(struct program *p)
     struct machine_config c = {.memory = o->memory,
                                .jit = o->jit,
                                .jit_hot = o->jit_hot,
+                               .jit_cache = o->jit_cache,
                                .cpus = o->cpus,
                                .model = o->model,
                                .boot = {.kernel = o->kernel, .initrd = o->initrd, .append = o->append},

@@ -59,7 +59,7 @@ static void jump_to(struct emit *e, unsigned cc, int64_t target)
             e->failed = true;
             return;
         }
-        *edge = (struct jit_edge){.jump = at, .from = e->b};
+        *edge = (struct jit_edge){.jump = at};
         e->b->jit->out[e->b->jit->out[0] != NULL] = edge;
         struct cold *c = emit_cold(e, COLD_EDGE, NULL);
         c->edge = edge;
