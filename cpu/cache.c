@@ -7,6 +7,7 @@
  */
 #include "cpu/cache.h"
 #include "cpu/jit/jit.h"
+#include "cpu/profile.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -185,6 +186,7 @@ void code_cache_free(struct code_cache *c)
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         free(c->jumps[i]);
     jit_free(c->jit);
+    profile_free(c->profile);
     free(c->pages);
     free(c->ir);
     free(c);

@@ -134,11 +134,29 @@ TEXT_OPTION(kernel, kernel)
 TEXT_OPTION(initrd, initrd)
 TEXT_OPTION(append, append)
 TEXT_OPTION(trace, trace)
-TEXT_OPTION(debug, trace)
 TEXT_OPTION(log_file, log_file)
 TEXT_OPTION(stats, stats)
+TEXT_OPTION(profile, profile)
 TEXT_OPTION(save, save)
 TEXT_OPTION(loadvm, loadvm)
+
+/* QEMU's -d: trace events, and "tlb-check", which is none. */
+static bool option_debug(struct options *o, const char *name, const char *value, struct error *e)
+{
+    char item[128], events[256] = "", unused[8];
+    size_t n = 0;
+    for (const char *at = value; next_part(&at, item, sizeof(item), unused, sizeof(unused));) {
+        if (!strcmp(item, "tlb-check"))
+            o->tlb_check = true;
+        else
+            n += (size_t)snprintf(events + n, sizeof(events) - n, "%s%s", n ? "," : "", item);
+        if (n >= sizeof(events))
+            return error_set(e, "%s: too long", name);
+    }
+    if (n && !(o->trace = keep(o, events, n)))
+        return error_set(e, "%s %s: too many options", name, value);
+    return true;
+}
 
 static bool option_drive(struct options *o, const char *name, const char *value, struct error *e)
 {

@@ -154,7 +154,7 @@ void *jit_lookup(struct jit *j, struct cpu *cpu)
 void jit_remember(struct jit *j, struct cpu *cpu, struct block *b)
 {
     /* Outside flat segments each entry checks the code segment's limit. */
-    if (!(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
+    if (cpu->mmu.verify || !(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
         return;
     jumps_of(j, cpu)[jump_index(cpu->rip)] =
         (struct jit_jump){.rip = cpu->rip, .tag = tag_of(cpu), .page = cpu->r[REG_PAGE], .code = b->code};
