@@ -181,8 +181,10 @@ void code_cache_free(struct code_cache *c)
 {
     if (!c)
         return;
-    if (c->pages && c->ir)
-        code_cache_clear(c);
+    if (c->pages && c->ir) {
+        drop_all(c);
+        free_dead(c);
+    }
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         free(c->jumps[i]);
     jit_free(c->jit);
