@@ -255,7 +255,8 @@ struct cpu {
                           write it */
 
     /* Translated code's own (cpu/jit/): cc_op is 0, and vec_live false, whenever C code looks. */
-    uint32_t cc_op;        /* not 0: the arithmetic flags are to be made from cc_a, cc_b and cc_cf */
+    uint64_t cc_op;        /* not 0: the arithmetic flags are to be made from cc_a, cc_b, cc_cf and cc_rot */
+    uint64_t cc_rot;       /* result of a rotation, which gives CF and OF */
     uint8_t cc_cf;         /* CF from before INC and DEC; CF and OF of a multiplication */
     uint8_t vec_live;      /* v[] and MXCSR are in the host's registers */
     uint8_t profile_level; /* with --profile: was the running block entered in VMX non-root operation? */

@@ -106,7 +106,12 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
     struct jit_block *target = to->jit;
     if (edge->dead || edge->linked || !target)
         return;
-    asm_patch(edge->jump, target->entry);
+    if (edge->operands & target->entry_writes) {
+        asm_patch(edge->saved, target->entry);
+        asm_patch(edge->jump, edge->save);
+    } else {
+        asm_patch(edge->jump, target->entry);
+    }
     edge->linked = true;
     edge->next = target->in;
     edge->previous = &target->in;

@@ -73,7 +73,7 @@ static void store_image(struct emit *e)
     asm_op(a, 0, 0x0f90, 0, rm_reg(H_RAX));
     asm_store(a, 3, H_RAX, CPU_MEM(cc_a));
     asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
-    asm_store_imm(a, 2, CPU_MEM(cc_op), FK_IMAGE << 2);
+    asm_store_imm(a, 3, CPU_MEM(cc_op), FK_IMAGE << 2);
 }
 
 /* With the memory operand at `place` when the instruction has one. */
@@ -151,7 +151,7 @@ static bool stub(struct emit *e)
     const struct stub_request *q = request_of(u);
     if (e->merged && !e->in_cold) {
         e->merged = false;
-        instruction(e, rm_sib(R_A, R_B, 0, 0));
+        instruction(e, e->place);
         if (!q->flags_write)
             e->s.host_mask = 0;
         return true;
@@ -213,11 +213,9 @@ static bool load(struct emit *e)
     if ((u->op != UOP_VLOAD && u->op != UOP_VLOAD16 && u->op != UOP_VLOAD32) || !emit_native_address(e, u))
         return false;
     unsigned bytes = bytes_of(u), align = u->op != UOP_VLOAD && u->imm ? bytes : 0;
-    struct rm place = rm_sib(R_A, R_B, 0, 0);
     if (merges(e)) {
         prepare(e, u + 1);
-        emit_address(e, u);
-        emit_tlb(e, bytes, false, COLD_REST, align);
+        emit_access(e, bytes, false, COLD_REST, align);
         e->merged = true;
         return true;
     }
@@ -227,8 +225,8 @@ static bool load(struct emit *e)
         emit_need_vec(e);
     else
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, bytes, false, COLD_STEP, align);
+    emit_access(e, bytes, false, COLD_STEP, align);
+    struct rm place = e->place;
     if (u->d < 16) {
         if (u->op == UOP_VLOAD32)
             asm_vex(a, 1, 0, 0, 1, 0x10, u->d, 0, place);
@@ -264,13 +262,12 @@ static bool store(struct emit *e)
     if (u->d < 16 && u->op == UOP_VSTORE && u->size < 2)
         return false;
     unsigned bytes = bytes_of(u), align = u->op != UOP_VSTORE && u->imm ? bytes : 0;
-    struct rm place = rm_sib(R_A, R_B, 0, 0);
     if (u->d < 16)
         emit_need_vec(e);
     else
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, bytes, true, COLD_STEP, align);
+    emit_access(e, bytes, true, COLD_STEP, align);
+    struct rm place = e->place;
     if (u->d < 16) {
         if (u->op == UOP_VSTORE32)
             asm_vex(a, 1, 0, 0, 1, 0x11, u->d, 0, place);

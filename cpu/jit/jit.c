@@ -79,8 +79,14 @@ static bool emit_here(struct jit *j, struct block *b)
     b->jit = jit_allocate(j, sizeof(*b->jit));
     if (!b->jit)
         return false;
-    *b->jit = (struct jit_block){.in = NULL};
-    return emit_block(e);
+    bool made = false;
+    for (unsigned i = 0; i < 2 && !made && !e->a.full; i++) {
+        *b->jit = (struct jit_block){.in = NULL};
+        e->a.at = j->write + at;
+        e->no_runs = i > 0;
+        made = emit_block(e);
+    }
+    return made;
 }
 
 bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
@@ -123,7 +129,7 @@ static uint64_t tag_of(const struct cpu *cpu)
 static struct jit_jump *jumps_of(struct jit *j, struct cpu *cpu)
 {
     if (!j->jumps[cpu->id]) {
-        j->jumps[cpu->id] = calloc(1u << JUMP_BITS, sizeof(struct jit_jump));
+        j->jumps[cpu->id] = calloc(1u << JIT_JUMP_BITS, sizeof(struct jit_jump));
         require(j->jumps[cpu->id], "out of host memory for the jump cache");
     }
     return j->jumps[cpu->id];
@@ -131,14 +137,14 @@ static struct jit_jump *jumps_of(struct jit *j, struct cpu *cpu)
 
 static unsigned jump_index(uint64_t rip)
 {
-    return (unsigned)(rip ^ rip >> JUMP_BITS) & ((1u << JUMP_BITS) - 1);
+    return (unsigned)rip & ((1u << JIT_JUMP_BITS) - 1);
 }
 
 void jit_forget_jumps(struct jit *j)
 {
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         if (j->jumps[i])
-            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JUMP_BITS);
+            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JIT_JUMP_BITS);
 }
 
 void *jit_lookup(struct jit *j, struct cpu *cpu)
