@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "cpu/exec.h"
 
-#define PROFILE_ROWS_MAX (1u << 18) /* what comes later goes to row 0 */
+#define PROFILE_ROWS_MAX (1u << 20) /* what comes later goes to row 0 */
 
 /* By level: 0 outside VMX operation and in VMX root operation, 1 in VMX non-root operation. Offsets of the
  * first two members are part of translated code. */
