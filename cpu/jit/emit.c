@@ -592,7 +592,7 @@ bool emit_block(struct emit *e)
     e->s = (struct emit_state){.rec_valid = false};
     e->long_mode = e->b->key & KEY_L;
     e->rest_open = false;
-    e->delta_index = UINT32_MAX - 1;
+    e->delta_index = DELTA_NONE;
     emit_find_runs(e);
     e->entry_open = true;
     e->entry_writes = 0;

@@ -81,7 +81,8 @@ enum cold_kind {
 };
 
 /* Stack accesses under one check: micro-ops first to last (emit_stack.c). */
-#define RUNS_MAX 16
+#define RUNS_MAX   16
+#define DELTA_NONE (UINT32_MAX - 1)
 struct run {
     uint16_t first, last, span; /* span: bytes from RSP + low on, RSP as it is at `first` */
     int32_t low;

@@ -21,6 +21,7 @@ void emit_need_vec(struct emit *e)
     c->open = false;
     c->back = e->a.at;
     e->s.vec_live = true;
+    e->delta_index = DELTA_NONE; /* the cold part uses B */
 }
 
 static const struct stub_request *request_of(const struct uop *u)
