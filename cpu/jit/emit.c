@@ -10,6 +10,7 @@
 #if defined(__x86_64__)
 
 #include "cpu/ir/helper.h"
+#include "cpu/profile.h"
 
 /* -- Operands ------------------------------------------------------------------------------------------ */
 
@@ -570,6 +571,18 @@ static void leave_at_start(struct emit *e, uint64_t why)
     asm_jmp_to(&e->a, e->j->exit);
 }
 
+/* For --profile. A, B and the flags are free at a block's entry. */
+static void count_entry(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_op(a, 2, 0x0fb6, R_B, CPU_MEM(vmx_non_root)); /* MOVZX */
+    asm_store(a, 0, R_B, CPU_MEM(profile_level));
+    asm_imm64(a, R_A, (uintptr_t)e->b->profile);
+    asm_alu_imm(a, 3, 0, rm_sib(R_A, R_B, 3, (int32_t)offsetof(struct profile_row, executions)), 1);
+    asm_alu_imm(a, 3, 0, rm_sib(R_A, R_B, 3, (int32_t)offsetof(struct profile_row, instructions)),
+                e->b->insn_count);
+}
+
 bool emit_block(struct emit *e)
 {
     struct asm_buf *a = &e->a;
@@ -586,6 +599,8 @@ bool emit_block(struct emit *e)
     jb->entry = a->at;
     asm_alu_imm(a, 3, 5, CPU_MEM(budget), e->b->insn_count);
     uint8_t *out = asm_jcc(a, CC_S);
+    if (e->b->profile)
+        count_entry(e);
     if (!emit_uops(e, 0, e->b->uop_count - 1u))
         return false;
     jb->entry_writes = e->entry_open ? 0xffff : e->entry_writes;

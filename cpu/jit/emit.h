@@ -134,21 +134,23 @@ struct emit {
 /* -- Code memory and what is in it --------------------------------------------------------------------- */
 
 struct jit_edge {
-    uint8_t *jump; /* write view: distance of the jump */
-    uint8_t *stub; /* write view: where it leads while it is not linked */
-    struct block *from, *to;
-    struct jit_edge *next_in; /* of the same `to` */
+    uint8_t *jump;         /* write view: distance of the jump */
+    uint8_t *stub;         /* write view: where it leads while it is not linked */
     uint8_t *save, *saved; /* write view: stores the flags' operands, then jumps by the distance at `saved` */
     uint16_t operands;     /* guest registers that hold them */
-    bool dead;
+    struct jit_edge *next, **previous; /* while linked: of the same successor */
+    bool linked;
+    bool dead; /* its block was dropped */
 };
 
 struct jit_block {
-    uint8_t *entry; /* write view */
-    uint8_t *dead;  /* write view: sets RIP and leaves */
+    struct block *block;    /* NULL: dropped */
+    struct jit_block *next; /* in the same region */
+    uint8_t *entry;         /* write view */
+    uint8_t *dead;          /* write view: sets RIP and leaves */
     uint8_t *end;
     uint16_t entry_writes; /* see struct emit */
-    struct jit_edge *in;
+    struct jit_edge *in;   /* first of the edges that lead here */
     struct jit_edge *out[2];
 };
 
@@ -165,14 +167,25 @@ struct jit_arena {
     _Alignas(16) uint8_t bytes[1u << 18];
 };
 
+#define JIT_REGIONS_MAX 16
+
+/* A part of code memory; offsets. */
+struct jit_region {
+    size_t start, end;
+    size_t used; /* bytes from start */
+    struct jit_arena *arena;
+    struct jit_block *blocks; /* with code here, dropped ones too */
+};
+
 struct jit {
-    uint8_t *write, *run;      /* two views of the same memory */
-    size_t limit, used, start; /* start: behind the thunks */
-    bool avx, full;
+    uint8_t *write, *run; /* two views of the same memory */
+    size_t size, thunks;  /* of all, of the thunks at its beginning */
+    struct jit_region regions[JIT_REGIONS_MAX];
+    unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
+    bool avx;
     /* Thunks, in the write view. */
     uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
-    struct jit_arena *arena;
     void *perf_map; /* FILE */
     struct jit_stats stats;
     struct emit emit;
@@ -190,10 +203,20 @@ static inline struct rm vector_mem(unsigned v)
     return rm_mem(R_CPU, CPU_OFF(v) + (int32_t)(v * sizeof(union vreg)));
 }
 
-/* jit.c: memory that lives until the next flush; NULL when there is none */
+/* code.c. Memory that lives as long as the region that is being filled; NULL when there is none. */
 void *jit_allocate(struct jit *j, size_t n);
-/* thunks.c */
-bool jit_make_thunks(struct jit *j);
+bool jit_code_init(struct jit *j, size_t limit, struct error *e);
+void jit_code_free(struct jit *j);
+void jit_code_add(struct jit *j, struct block *b);
+/* Empties the oldest region, which is filled from now on. */
+void jit_next_region(struct jit *j);
+/* jit.c: whatever remembers addresses of code forgets them. */
+void jit_forget_jumps(struct jit *j);
+/* perf_map.c; nothing without --perf-map */
+void jit_perf_add(const struct jit *j, const struct jit_block *jb);
+void jit_perf_rewrite(const struct jit *j);
+/* thunks.c: in the first `room` bytes */
+bool jit_make_thunks(struct jit *j, size_t room);
 /* emit.c */
 bool emit_block(struct emit *e);
 bool emit_uops(struct emit *e, unsigned first, unsigned last);

@@ -58,8 +58,7 @@ static void jump_to(struct emit *e, unsigned cc, int64_t target)
             e->failed = true;
             return;
         }
-        *edge =
-            (struct jit_edge){.jump = at, .from = e->b, .operands = e->s.rec_short ? e->left_operands : 0};
+        *edge = (struct jit_edge){.jump = at, .operands = e->s.rec_short ? e->left_operands : 0};
         e->b->jit->out[e->b->jit->out[0] != NULL] = edge;
         struct cold *c = emit_cold(e, COLD_EDGE, NULL);
         c->edge = edge;

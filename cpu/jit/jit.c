@@ -1,21 +1,16 @@
 /*
- * cpu/jit/jit.c -- code memory, blocks and edges in it, and the jump cache.
+ * cpu/jit/jit.c -- the translator's outside: blocks into code, the jump cache, the way in.
  *
- * Code memory is one memfd seen twice, writable here and executable there (W^X). When it is full everything
- * is forgotten at once (jit_flush): blocks are translated again as they are met.
+ * Not here: code memory and edges (code.c), what is emitted (emit.c), what translated code calls (thunks.c).
  */
-#define _GNU_SOURCE
 #include "cpu/jit/emit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "base/trace.h"
 
 #define HOT_DEFAULT   8
 #define LIMIT_DEFAULT (96u << 20)
-#define BLOCK_ROOM    (64u << 10) /* no block needs more */
 
 #if defined(__x86_64__)
 
@@ -40,66 +35,28 @@ struct jit *jit_new(size_t limit, struct error *e)
     if (!host_has_needed(&avx))
         return NULL;
     struct jit *j = calloc(1, sizeof(*j));
-    int fd = memfd_create("droste-code", MFD_CLOEXEC);
-    if (!j || fd < 0 || ftruncate(fd, (off_t)limit)) {
+    if (!j) {
         error_set(e, "no memory for translated code");
-        free(j);
-        if (fd >= 0)
-            close(fd);
         return NULL;
     }
-    j->limit = limit;
     j->avx = avx;
-    j->write = mmap(NULL, limit, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->run = mmap(NULL, limit, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    close(fd);
-    if (j->write == MAP_FAILED || j->run == MAP_FAILED || !jit_make_thunks(j)) {
-        error_set(e, "no executable memory for translated code");
+    if (!jit_code_init(j, limit, e)) {
         jit_free(j);
         return NULL;
     }
     return j;
 }
 
-static void free_arena(struct jit *j)
-{
-    while (j->arena) {
-        struct jit_arena *next = j->arena->next;
-        free(j->arena);
-        j->arena = next;
-    }
-}
-
 void jit_free(struct jit *j)
 {
     if (!j)
         return;
-    if (j->write && j->write != MAP_FAILED)
-        munmap(j->write, j->limit);
-    if (j->run && j->run != MAP_FAILED)
-        munmap(j->run, j->limit);
+    jit_code_free(j);
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         free(j->jumps[i]);
-    free_arena(j);
     if (j->perf_map)
         fclose(j->perf_map);
     free(j);
-}
-
-void *jit_allocate(struct jit *j, size_t n)
-{
-    n = ALIGN_UP(n, 16);
-    if (!j->arena || j->arena->used + n > sizeof(j->arena->bytes)) {
-        struct jit_arena *a = malloc(sizeof(*a));
-        if (!a)
-            return NULL;
-        a->next = j->arena;
-        a->used = 0;
-        j->arena = a;
-    }
-    void *p = j->arena->bytes + j->arena->used;
-    j->arena->used += n;
-    return p;
 }
 
 static void *runnable(const struct jit *j, const uint8_t *at)
@@ -107,96 +64,55 @@ static void *runnable(const struct jit *j, const uint8_t *at)
     return j->run + (at - j->write);
 }
 
-bool jit_full(const struct jit *j)
+/* -- Translation --------------------------------------------------------------------------------------- */
+
+/* Into what is left of the region that is being filled. Behind the end some bytes stay free: a jump is
+ * patched before anybody sees that the buffer is full. */
+static bool emit_here(struct jit *j, struct block *b)
 {
-    return j->used + BLOCK_ROOM > j->limit;
+    struct emit *e = &j->emit;
+    const struct jit_region *r = &j->regions[j->region];
+    size_t at = r->start + r->used;
+    e->j = j;
+    e->b = b;
+    e->a = (struct asm_buf){.at = j->write + at, .end = j->write + (r->end - at > 64 ? r->end - 64 : at)};
+    b->jit = jit_allocate(j, sizeof(*b->jit));
+    if (!b->jit)
+        return false;
+    bool made = false;
+    for (unsigned i = 0; i < 2 && !made && !e->a.full; i++) {
+        *b->jit = (struct jit_block){.in = NULL};
+        e->a.at = j->write + at;
+        e->no_runs = i > 0;
+        made = emit_block(e);
+    }
+    return made;
 }
 
 bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
 {
-    struct emit *e = &j->emit;
-    if (b->refused || jit_full(j))
+    if (b->refused)
         return false;
-    b->jit = jit_allocate(j, sizeof(*b->jit));
-    if (!b->jit)
-        return false;
-    e->j = j;
-    e->b = b;
-    bool made = false;
-    for (unsigned i = 0; i < 2 && !made; i++) {
-        *b->jit = (struct jit_block){.in = NULL};
-        /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full.
-         */
-        e->a = (struct asm_buf){.at = j->write + j->used, .end = j->write + j->used + BLOCK_ROOM - 64};
-        e->no_runs = i > 0;
-        made = emit_block(e);
+    bool done = emit_here(j, b);
+    if (!done && j->emit.a.full && j->regions[j->region].used) {
+        jit_next_region(j);
+        done = emit_here(j, b);
     }
-    if (!made) {
+    if (!done) {
         b->refused = true;
         b->jit = NULL;
         j->stats.refused++;
         return false;
     }
     b->code = runnable(j, b->jit->entry);
-    size_t size = (size_t)(e->a.at - b->jit->entry);
-    j->used += ALIGN_UP(size, 16);
+    jit_code_add(j, b);
+    size_t size = (size_t)(b->jit->end - b->jit->entry);
     j->stats.blocks++;
     j->stats.bytes += size;
     if (unlikely(trace_on(cpu->trace, TRACE_out_asm)))
         dump_host_code(cpu, b, b->code, size);
-    if (j->perf_map)
-        fprintf(j->perf_map, "%lx %zx guest_%llx_%x\n", (unsigned long)(uintptr_t)b->code, size,
-                (unsigned long long)b->gpa, b->key);
+    jit_perf_add(j, b->jit);
     return true;
-}
-
-/* -- Edges --------------------------------------------------------------------------------------------- */
-
-void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
-{
-    if (edge->dead || edge->to || !to->jit)
-        return;
-    if (edge->operands & to->jit->entry_writes) {
-        asm_patch(edge->saved, to->jit->entry);
-        asm_patch(edge->jump, edge->save);
-    } else {
-        asm_patch(edge->jump, to->jit->entry);
-    }
-    edge->to = to;
-    edge->next_in = to->jit->in;
-    to->jit->in = edge;
-    j->stats.links++;
-}
-
-/* Entries of the jump cache may still lead here: the first instruction becomes a jump that leaves. */
-void jit_drop(struct jit *j, struct block *b)
-{
-    struct jit_block *jb = b->jit;
-    (void)j;
-    if (!jb)
-        return;
-    for (struct jit_edge *e = jb->in; e; e = e->next_in) {
-        asm_patch(e->jump, e->stub);
-        e->to = NULL;
-    }
-    jb->in = NULL;
-    for (unsigned i = 0; i < ARRAY_LEN(jb->out); i++)
-        if (jb->out[i])
-            jb->out[i]->dead = true;
-    jb->entry[0] = 0xe9;
-    asm_patch(jb->entry + 1, jb->dead);
-    b->code = NULL;
-    b->jit = NULL;
-}
-
-void jit_flush(struct jit *j)
-{
-    for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
-        if (j->jumps[i])
-            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JIT_JUMP_BITS);
-    free_arena(j);
-    j->used = j->start;
-    j->stats.flushes++;
 }
 
 /* -- Running ------------------------------------------------------------------------------------------- */
@@ -224,6 +140,13 @@ static unsigned jump_index(uint64_t rip)
     return (unsigned)rip & ((1u << JIT_JUMP_BITS) - 1);
 }
 
+void jit_forget_jumps(struct jit *j)
+{
+    for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
+        if (j->jumps[i])
+            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JIT_JUMP_BITS);
+}
+
 void *jit_lookup(struct jit *j, struct cpu *cpu)
 {
     struct jit_jump *e = &jumps_of(j, cpu)[jump_index(cpu->rip)];
@@ -237,7 +160,7 @@ void *jit_lookup(struct jit *j, struct cpu *cpu)
 void jit_remember(struct jit *j, struct cpu *cpu, struct block *b)
 {
     /* Outside flat segments each entry checks the code segment's limit. */
-    if (!(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
+    if (cpu->mmu.verify || !(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
         return;
     jumps_of(j, cpu)[jump_index(cpu->rip)] =
         (struct jit_jump){.rip = cpu->rip, .tag = tag_of(cpu), .page = cpu->r[REG_PAGE], .code = b->code};
@@ -281,20 +204,10 @@ const struct jit_stats *jit_statistics(const struct jit *j)
     return &j->stats;
 }
 
-bool jit_attach(struct code_cache *c, uint32_t hot, struct error *e)
+bool jit_attach(struct code_cache *c, uint32_t hot, uint64_t limit, struct error *e)
 {
     *e = (struct error){0};
-    c->jit = jit_new(LIMIT_DEFAULT, e);
+    c->jit = jit_new(limit ? limit : LIMIT_DEFAULT, e);
     c->hot = hot ? hot : HOT_DEFAULT;
     return c->jit != NULL;
-}
-
-bool jit_perf_map(struct jit *j, struct error *e)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
-    j->perf_map = fopen(path, "w");
-    if (!j->perf_map)
-        return error_set(e, "%s: cannot be written", path);
-    return true;
 }

@@ -307,9 +307,9 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
     return t;
 }
 
-bool jit_make_thunks(struct jit *j)
+bool jit_make_thunks(struct jit *j, size_t room)
 {
-    struct asm_buf buf = {.at = j->write, .end = j->write + j->limit}, *a = &buf;
+    struct asm_buf buf = {.at = j->write, .end = j->write + room}, *a = &buf;
 
     j->enter = thunk(a); /* void enter(struct cpu *, void *code) */
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
@@ -334,7 +334,7 @@ bool jit_make_thunks(struct jit *j)
     j->vec_load = vec_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
-    j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
+    j->thunks = (size_t)(a->at - j->write);
     return !a->full;
 }
 
