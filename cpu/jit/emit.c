@@ -166,6 +166,7 @@ static void flush_rotation(struct emit *e)
 
 void emit_flush_flags(struct emit *e)
 {
+    emit_flush_pointers(e);
     flush_recipe(e);
     flush_rotation(e);
 }
@@ -348,7 +349,7 @@ static void after_c(struct emit *e)
     e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = false;
     e->s.host_mask = 0;
     e->s.settled = true;
-    e->s.vec_live = false;
+    e->s.vec_live = e->s.x87_live = false;
     e->s.t0_in_c = false;
 }
 
@@ -387,7 +388,7 @@ struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
 static void close_cold(struct emit *e, unsigned first)
 {
     const struct block *b = e->b;
-    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != e->u->insn;
+    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != b->uops[e->index].insn;
     if (e->rest_open && last)
         first = MIN(first, e->rest_index);
     for (unsigned i = first; i < e->cold_count; i++) {
@@ -420,6 +421,15 @@ static void reload_vectors(struct emit *e)
     asm_alu_imm(a, 0, 7, CPU_MEM(vec_live), 0);
     uint8_t *live = asm_jcc(a, CC_NE);
     asm_call_to(a, e->j->vec_load);
+    asm_patch(live, a->at);
+}
+
+static void reload_x87(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_alu_imm(a, 0, 7, CPU_MEM(x87_live), 0);
+    uint8_t *live = asm_jcc(a, CC_NE);
+    asm_call_to(a, e->j->x87_load);
     asm_patch(live, a->at);
 }
 
@@ -463,6 +473,7 @@ static void cold_part(struct emit *e, struct cold *c)
     }
     if (e->s.t0_in_c)
         asm_store(a, 3, R_C, guest_mem(REG_T0));
+    emit_flush_pointers(e);
     if (e->s.rec_pending)
         store_recipe(e, &e->s.rec);
     if (e->s.rot_valid) {
@@ -476,7 +487,18 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_jmp_to(a, c->back);
         return;
     }
+    if (c->kind == COLD_X87) {
+        /* Its thunk spills the vector registers. */
+        asm_call_to(a, e->j->x87_load);
+        if (e->s.vec_live)
+            reload_vectors(e);
+        asm_jmp_to(a, c->back);
+        return;
+    }
     asm_call_to(a, e->j->slow);
+    /* FLDCW may have unmasked an exception: what follows it looks again. */
+    if (c->kind == COLD_REST ? e->s.x87_live : c->after.x87_live)
+        reload_x87(e);
     if (e->s.vec_live)
         reload_vectors(e);
     if (c->kind == COLD_REST) {
@@ -519,7 +541,7 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e))
         return;
     emit_step(e);
 }
@@ -536,6 +558,7 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
         e->skip = 0;
         one_uop(e);
         i += e->skip;
+        e->index = i;
         close_cold(e, cold);
         if (e->a.full || e->failed)
             return false;

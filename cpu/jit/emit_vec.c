@@ -64,8 +64,7 @@ static void encode(struct emit *e, const struct stub_request *q, unsigned reg, u
         asm_byte(a, q->imm);
 }
 
-/* LAHF and SETO into the recipe. */
-static void store_image(struct emit *e)
+void emit_store_image(struct emit *e)
 {
     struct asm_buf *a = &e->a;
     asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
@@ -115,7 +114,7 @@ static void instruction(struct emit *e, struct rm place)
         asm_store(&e->a, 3, R_C, guest_mem(put_reg));
     if (q->flags_write) {
         emit_drop_flags(e);
-        store_image(e);
+        emit_store_image(e);
         e->s.host_mask = HF_ALL;
     }
 }

@@ -30,6 +30,8 @@ static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
 {
     if (cpu->cc_op)
         jit_settle_flags(cpu);
+    if (cpu->x87_live)
+        jit_x87_spill(cpu);
     cpu->block = block_of(u, index);
     cpu->uop = u;
     struct jit_stats *stats = &cpu->code->jit->stats;
@@ -100,7 +102,7 @@ static void *call_helper_end(struct cpu *cpu, const struct uop *u, uint64_t inde
     return next_code(cpu);
 }
 
-/* Interprets from a vector micro-op to the block's end: a guest with unmasked exceptions. */
+/* Interprets from a vector or x87 micro-op to the block's end: a guest with unmasked exceptions. */
 static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
@@ -108,6 +110,7 @@ static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
     return 1;
 }
 
+/* Does not look at x87 registers: they stay where they are. */
 static void call_settle(struct cpu *cpu)
 {
     if (cpu->cc_op)
@@ -289,6 +292,27 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
     return t;
 }
 
+static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    move_pinned(a, true);
+    push(a, R_C);
+    spill_vectors(j, a);
+    asm_mov(a, H_RDI, R_CPU);
+    call_c(a, (const void *)jit_x87_load);
+    asm_op(a, 0, 0x84, H_RAX, rm_reg(H_RAX)); /* TEST */
+    uint8_t *unmasked = asm_jcc(a, CC_E);
+    pop(a, R_C);
+    move_pinned(a, false);
+    asm_byte(a, 0xc3);
+    asm_patch(unmasked, a->at);
+    arguments(a);
+    call_c(a, (const void *)call_rest);
+    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16);
+    leave(a);
+    return t;
+}
+
 bool jit_make_thunks(struct jit *j)
 {
     struct asm_buf buf = {.at = j->write, .end = j->write + j->limit}, *a = &buf;
@@ -313,6 +337,7 @@ bool jit_make_thunks(struct jit *j)
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
+    j->x87_load = x87_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
     j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
