@@ -256,7 +256,8 @@ struct cpu {
 
     /* Translated code's own (cpu/jit/): cc_op is 0, vec_live and x87_live are false, whenever C code
      * looks. */
-    uint32_t cc_op;   /* not 0: the arithmetic flags are to be made from cc_a, cc_b and cc_cf */
+    uint64_t cc_op;   /* not 0: the arithmetic flags are to be made from cc_a, cc_b, cc_cf and cc_rot */
+    uint64_t cc_rot;  /* result of a rotation, which gives CF and OF */
     uint8_t cc_cf;    /* CF from before INC and DEC; CF and OF of a multiplication */
     uint8_t vec_live; /* v[] and MXCSR are in the host's registers */
     uint8_t x87_live; /* x87 registers, status and tags are in the host's */

@@ -185,6 +185,7 @@ static const struct state_field cpu_fields[] = {
     STATE(struct cpu, rip),
     STATE_SKIP(struct cpu, next_rip, "of a running instruction"),
     STATE_SKIP(struct cpu, cc_op, "of running translated code"),
+    STATE_SKIP(struct cpu, cc_rot, "of running translated code"),
     STATE_SKIP(struct cpu, cc_cf, "of running translated code"),
     STATE_SKIP(struct cpu, vec_live, "of running translated code"),
     STATE_SKIP(struct cpu, x87_live, "of running translated code"),

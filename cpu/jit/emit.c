@@ -81,87 +81,78 @@ bool emit_flags_needed(const struct emit *e, unsigned index)
     return true;
 }
 
-static void store_recipe(struct emit *e, const struct recipe *r)
+/* Operand k of a recipe into cc_a or cc_b; with `keep`, one in a guest register is left there and its field
+ * of cc_op returned. */
+static uint32_t store_operand(struct emit *e, const struct recipe *r, unsigned k, bool keep)
 {
     struct asm_buf *a = &e->a;
-    const uint8_t locations[2] = {r->a, r->b};
-    for (unsigned k = 0; k < 2; k++) {
-        struct rm to = k ? CPU_MEM(cc_b) : CPU_MEM(cc_a);
-        if (k && r->b_imm) {
-            asm_store_imm(a, 3, to, r->imm);
-            continue;
-        }
-        if (k && (r->kind == FK_LOGIC || r->kind == FK_NEG || r->kind == FK_INC || r->kind == FK_DEC))
-            continue;
-        unsigned reg = locations[k];
-        if (reg == LOC_C) {
-            asm_store(a, 3, R_C, to);
-        } else if (reg == REG_ZERO) {
-            asm_store_imm(a, 3, to, 0);
-        } else if (reg < 16 && jit_host_of[reg] != R_NONE) {
-            asm_store(a, 3, jit_host_of[reg], to);
-        } else {
-            /* Both address registers may be taken: by way of a pinned one. */
-            asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
-            asm_load(a, 3, H_RAX, guest_mem(reg));
-            asm_store(a, 3, H_RAX, to);
-            asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
-        }
+    struct rm to = k ? CPU_MEM(cc_b) : CPU_MEM(cc_a);
+    unsigned reg = k ? r->b : r->a;
+    if (k && r->b_imm) {
+        asm_store_imm(a, 3, to, r->imm);
+    } else if (k && (r->kind == FK_LOGIC || r->kind == FK_NEG || r->kind == FK_INC || r->kind == FK_DEC)) {
+        return 0;
+    } else if (reg == LOC_C) {
+        asm_store(a, 3, R_C, to);
+    } else if (reg == REG_ZERO) {
+        asm_store_imm(a, 3, to, 0);
+    } else if (keep && reg < 16) {
+        return (reg + 1) << (k ? CC_REG_B : CC_REG_A);
+    } else if (reg < 16 && jit_host_of[reg] != R_NONE) {
+        asm_store(a, 3, jit_host_of[reg], to);
+    } else {
+        /* Both address registers may be taken: by way of a pinned one. */
+        asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
+        asm_load(a, 3, H_RAX, guest_mem(reg));
+        asm_store(a, 3, H_RAX, to);
+        asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
     }
-    asm_store_imm(a, 2, CPU_MEM(cc_op), r->kind << 2 | r->size);
+    return 0;
+}
+
+/* Returns the guest registers that hold operands. */
+static unsigned store_recipe(struct emit *e, const struct recipe *r, bool keep, unsigned size)
+{
+    uint32_t a = store_operand(e, r, 0, keep), b = store_operand(e, r, 1, keep);
+    asm_store_imm(&e->a, size, CPU_MEM(cc_op), (int32_t)(r->kind << 2 | r->size | a | b));
+    return (a ? 1u << r->a : 0) | (b ? 1u << r->b : 0);
 }
 
 static void flush_recipe(struct emit *e)
 {
     if (!e->s.rec_pending)
         return;
-    store_recipe(e, &e->s.rec);
+    store_recipe(e, &e->s.rec, false, 3);
     e->s.rec_pending = false;
     e->s.settled = false;
 }
 
-/* SDM 2B, "RCL/RCR/ROL/ROR": in the settled words, CF and CF ^ OF are two bits of the result (cpu/ir/alu.h).
- */
+/* SDM 2B, "RCL/RCR/ROL/ROR": CF and OF are two bits of the result. */
 static void put_rotation(struct emit *e)
 {
     struct asm_buf *a = &e->a;
-    unsigned bits = 8u << e->s.rot_size;
-    asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
-    if (e->s.rot_reg == LOC_C)
-        asm_mov(a, H_RAX, R_C);
-    else
-        asm_load(a, 3, H_RAX, emit_operand(e, e->s.rot_reg));
-    if (e->s.rot_left) {
-        /* CF is bit 0, CF ^ OF the top bit. */
-        asm_shift_imm(a, e->s.rot_size, 0, rm_reg(H_RAX), 1); /* ROL: top bit to bit 0, bit 0 to bit 1 */
-        asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 62);
-    } else if (bits < 64) {
-        asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 64 - bits); /* CF is the top bit, CF ^ OF the next */
+    struct rm kind = CPU_MEM(cc_op);
+    kind.disp += CC_ROT / 8;
+    if (e->s.rot_reg == LOC_C) {
+        asm_store(a, 3, R_C, CPU_MEM(cc_rot));
+    } else if (jit_host_of[e->s.rot_reg] != R_NONE) {
+        asm_store(a, 3, jit_host_of[e->s.rot_reg], CPU_MEM(cc_rot));
+    } else {
+        asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
+        asm_load(a, 3, H_RAX, guest_mem(e->s.rot_reg));
+        asm_store(a, 3, H_RAX, CPU_MEM(cc_rot));
+        asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
     }
-    asm_shift_imm(a, 3, 5, rm_reg(H_RAX), 62);
-    asm_shift_imm(a, 3, 4, rm_reg(H_RAX), 62);
-    asm_shift_imm(a, 3, 4, CPU_MEM(cc_aux), 2);
-    asm_shift_imm(a, 3, 5, CPU_MEM(cc_aux), 2);
-    asm_alu_store(a, 3, 1, H_RAX, CPU_MEM(cc_aux));
-    asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
-    e->s.host_mask = 0;
+    asm_store_imm(a, 2, kind, 1 | e->s.rot_size << 1 | e->s.rot_left << 3);
 }
 
 static void flush_rotation(struct emit *e)
 {
-    struct asm_buf *a = &e->a;
     if (!e->s.rot_valid)
         return;
     flush_recipe(e);
-    if (!e->s.settled) {
-        asm_alu_imm(a, 2, 7, CPU_MEM(cc_op), 0);
-        struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
-        c->open = false;
-        c->back = a->at;
-    }
     put_rotation(e);
-    e->s.rot_valid = e->s.rec_valid = false;
-    e->s.settled = true;
+    e->s.rot_valid = e->s.rec_valid = e->s.settled = false;
 }
 
 void emit_flush_flags(struct emit *e)
@@ -171,9 +162,28 @@ void emit_flush_flags(struct emit *e)
     flush_rotation(e);
 }
 
+void emit_leave_flags(struct emit *e)
+{
+    emit_flush_pointers(e);
+    if (e->s.rec_pending) {
+        e->left_operands = (uint16_t)store_recipe(e, &e->s.rec, true, 3);
+        e->s.rec_pending = e->s.settled = false;
+        e->s.rec_short = e->left_operands != 0;
+    }
+    flush_rotation(e);
+}
+
+void emit_save_operands(struct emit *e)
+{
+    if (e->s.rec_short)
+        store_recipe(e, &e->s.rec, false, 2); /* bits 63:32 stay */
+    e->s.rec_short = false;
+}
+
 void emit_drop_flags(struct emit *e)
 {
     e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = e->s.settled = false;
+    e->entry_open = false;
 }
 
 void emit_rotated(struct emit *e, unsigned reg, unsigned size, bool left)
@@ -190,6 +200,8 @@ void emit_before_write(struct emit *e, unsigned reg)
     struct recipe *r = &e->s.rec;
     unsigned flags = uop_info[e->u->op].flags;
     bool overwritten = (flags & U_WF) && !(flags & (U_RF | U_FAULT | U_END));
+    if (e->entry_open && reg < 16 && !overwritten)
+        e->entry_writes |= (uint16_t)(1u << reg);
     if (e->s.rot_valid && e->s.rot_reg == reg) {
         if (!overwritten && emit_flags_needed(e, e->index))
             flush_rotation(e);
@@ -209,7 +221,7 @@ static void new_recipe(struct emit *e, struct recipe r)
 {
     e->s.rec = r;
     e->s.rec_valid = e->s.rec_pending = true;
-    e->s.settled = e->s.rot_valid = false;
+    e->s.settled = e->s.rot_valid = e->entry_open = false;
     e->s.host_mask = HF_ALL;
 }
 
@@ -330,7 +342,7 @@ void emit_need_flags(struct emit *e, unsigned mask)
     asm_call_to(a, e->j->flags);
     e->s.host_mask = HF_ALL;
     e->s.settled = true;
-    e->s.rec_valid = false;
+    e->s.rec_valid = e->entry_open = false;
     e->s.vec_live = false;
 }
 
@@ -351,6 +363,7 @@ static void after_c(struct emit *e)
     e->s.settled = true;
     e->s.vec_live = e->s.x87_live = false;
     e->s.t0_in_c = false;
+    e->entry_open = false;
 }
 
 void emit_step(struct emit *e)
@@ -443,6 +456,11 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_patch(c->jump, a->at);
     switch (c->kind) {
     case COLD_EDGE:
+        if (e->s.rec_short) {
+            c->edge->save = a->at;
+            emit_save_operands(e);
+            c->edge->saved = asm_jmp(a);
+        }
         c->edge->stub = a->at;
         asm_patch(c->edge->jump, a->at);
         store_rip(e, c->target);
@@ -475,12 +493,9 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_store(a, 3, R_C, guest_mem(REG_T0));
     emit_flush_pointers(e);
     if (e->s.rec_pending)
-        store_recipe(e, &e->s.rec);
-    if (e->s.rot_valid) {
-        if (e->s.rec_pending || !e->s.settled)
-            asm_call_to(a, e->j->settle);
+        store_recipe(e, &e->s.rec, false, 3);
+    if (e->s.rot_valid)
         put_rotation(e);
-    }
     emit_c_arguments(e);
     if (c->kind == COLD_VEC) {
         asm_call_to(a, e->j->vec_load);
@@ -583,11 +598,14 @@ bool emit_block(struct emit *e)
     e->s = (struct emit_state){.rec_valid = false};
     e->long_mode = e->b->key & KEY_L;
     e->rest_open = false;
+    e->entry_open = true;
+    e->entry_writes = 0;
     jb->entry = a->at;
     asm_alu_imm(a, 3, 5, CPU_MEM(budget), e->b->insn_count);
     uint8_t *out = asm_jcc(a, CC_S);
     if (!emit_uops(e, 0, e->b->uop_count - 1u))
         return false;
+    jb->entry_writes = e->entry_open ? 0xffff : e->entry_writes;
     for (unsigned i = 0; i < e->cold_count; i++) {
         cold_part(e, &e->cold[i]);
         if (a->full || e->failed)

@@ -20,7 +20,10 @@ extern const uint8_t jit_host_of[16]; /* host register of a guest register, or R
 
 /* -- Flags --------------------------------------------------------------------------------------------- */
 
-/* cc_op = kind << 2 | size. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
+/* cc_op: bits 1:0 size, 15:2 kind; 20:16 and 25:21 the guest registers (plus one) that hold cc_a and cc_b, 0
+ * when these are stored; 32 a rotation came after it: CF and OF are those of cc_rot, of size 34:33, to the
+ * left if 35. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
+enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32 };
 enum flag_kind {
     FK_SETTLED = 0,
     FK_ADD,
@@ -55,6 +58,7 @@ struct emit_state {
     struct recipe rec;
     bool rec_valid;   /* its registers still hold the operands */
     bool rec_pending; /* it is not yet in struct cpu */
+    bool rec_short;   /* it is there, but its operands are still in their registers */
     bool rot_valid;   /* CF and OF are those of a rotation whose result is in register rot_reg */
     uint8_t rot_reg, rot_size;
     bool rot_left;
@@ -105,6 +109,10 @@ struct emit {
     bool rest_open; /* a COLD_REST waits for the end of its instruction */
     unsigned rest_index;
     unsigned skip; /* micro-ops that were done with the running one */
+    /* The flags from before the block may be in guest registers, until they are written or made. */
+    bool entry_open;
+    uint16_t entry_writes;  /* guest registers that are written meanwhile */
+    uint16_t left_operands; /* guest registers that hold operands of a recipe with rec_short */
     struct emit_state s;
     unsigned cold_count;
     struct cold cold[COLD_MAX];
@@ -117,6 +125,8 @@ struct jit_edge {
     uint8_t *stub; /* write view: where it leads while it is not linked */
     struct block *from, *to;
     struct jit_edge *next_in; /* of the same `to` */
+    uint8_t *save, *saved; /* write view: stores the flags' operands, then jumps by the distance at `saved` */
+    uint16_t operands;     /* guest registers that hold them */
     bool dead;
 };
 
@@ -124,10 +134,13 @@ struct jit_block {
     uint8_t *entry; /* write view */
     uint8_t *dead;  /* write view: sets RIP and leaves */
     uint8_t *end;
+    uint16_t entry_writes; /* see struct emit */
     struct jit_edge *in;
     struct jit_edge *out[2];
 };
 
+/* Index: the low bits of RIP as they are; programs differ in them as well as a hash would. */
+#define JIT_JUMP_BITS 13
 struct jit_jump {
     uint64_t rip, tag, page;
     void *code;
@@ -178,6 +191,10 @@ void emit_c_arguments(struct emit *e);
 /* Before guest register reg (or T0, with C) gets a new value. */
 void emit_before_write(struct emit *e, unsigned reg);
 void emit_flush_flags(struct emit *e);
+/* The same before a direct jump: what is in guest registers stays there. */
+void emit_leave_flags(struct emit *e);
+/* After that: all into struct cpu. */
+void emit_save_operands(struct emit *e);
 /* Frees C. */
 void emit_take_c(struct emit *e);
 /* Are flags that hold before the micro-op after `index` used by anything? */
@@ -206,7 +223,8 @@ void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b, int32
 /* emit_mem.c */
 bool emit_memory(struct emit *e);
 bool emit_native_address(const struct emit *e, const struct uop *u);
-/* A = linear address of u's operand. */
+/* to = effective address of u's operand (LEA too), which is not in A or B by then; A = its linear address. */
+void emit_effective(struct emit *e, const struct uop *u, unsigned to);
 void emit_address(struct emit *e, const struct uop *u);
 /* [A + B] is the host address afterwards; misses go to a cold part of that kind. */
 void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, unsigned align);

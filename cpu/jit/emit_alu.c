@@ -167,7 +167,7 @@ static bool arithmetic(struct emit *e)
                     asm_store(&e->a, 3, emit_value(e, u->b, R_A), CPU_MEM(cc_b));
                 }
                 binary(e, op, size, u->d, u->a, imm, u->b, u->imm);
-                asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (op == ALU_ADD ? FK_ADD_AB : FK_CMP) << 2 | size);
+                asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (op == ALU_ADD ? FK_ADD_AB : FK_CMP) << 2 | size);
                 emit_drop_flags(e);
                 e->s.host_mask = HF_ALL;
                 return true;
@@ -208,7 +208,7 @@ static bool with_carry(struct emit *e)
         } else {
             asm_store(&e->a, 3, emit_value(e, u->b, R_A), CPU_MEM(cc_b));
         }
-        asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (add ? FK_ADC : FK_SBB) << 2 | u->size);
+        asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (add ? FK_ADC : FK_SBB) << 2 | u->size);
     }
     emit_drop_flags(e);
     binary(e, add ? ALU_ADC : ALU_SBB, u->size, u->d, u->a, imm, u->b, u->imm);
@@ -314,8 +314,11 @@ static void keep_carry(struct emit *e)
     asm_op(a, 0, 0xf6, 0, m); /* TEST bit 15 */
     asm_byte(a, 0x80);
     struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_E));
-    c->open = false;
-    c->back = a->at;
+    m.disp += CC_ROT / 8 - 1;
+    asm_alu_imm(a, 2, 7, m, 0);
+    struct cold *rotated = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
+    c->open = rotated->open = false;
+    c->back = rotated->back = a->at;
 }
 
 static bool increment(struct emit *e)
@@ -428,7 +431,7 @@ static bool shift(struct emit *e)
     if (count == 0)
         return false;
     if (rotate) {
-        if (emit_flags_needed(e, e->index + 1) && u->d >= 16)
+        if (emit_flags_needed(e, e->index + 1) && u->d >= 16 && u->d != REG_T0)
             return false;
         e->s.rot_valid = false; /* CF and OF are both written */
         shift_immediate(e, number, size, count);
@@ -448,7 +451,7 @@ static bool shift(struct emit *e)
     }
     emit_store_operands(e, u->a, true, 0, (int32_t)count);
     shift_immediate(e, number, size, count);
-    asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | size));
+    asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | size));
     e->s.settled = false;
     /* The host leaves OF undefined for counts over one, and AF always; CF too beyond the size. */
     e->s.host_mask = count < 8u << size ? HF_ZF | HF_SF | HF_PF | HF_CF : 0;
@@ -497,7 +500,7 @@ static bool shift_variable(struct emit *e)
         skip = asm_jcc(a, CC_E);
         asm_store(a, 3, R_B, CPU_MEM(cc_b));
         asm_store(a, 3, emit_value(e, u->a, R_A), CPU_MEM(cc_a));
-        asm_store_imm(a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
+        asm_store_imm(a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
         asm_patch(skip, a->at);
         hb = R_B;
         e->s.settled = false;
@@ -554,6 +557,17 @@ static void extend(struct emit *e, uint32_t opcode, unsigned size)
         e->s.t0_in_c = true;
     if (hd == R_NONE)
         emit_put(e, u->d, size, R_A);
+}
+
+/* A register whose low byte can be read with any REX prefix or none: B, unless it is one already. */
+static struct rm byte_of(struct emit *e, unsigned reg)
+{
+    struct rm m = emit_operand(e, reg);
+    if (m.base >= 4 && m.base < 8) {
+        asm_mov(&e->a, R_B, m.base);
+        m = rm_reg(R_B);
+    }
+    return m;
 }
 
 static bool move(struct emit *e)
@@ -627,6 +641,19 @@ static bool move(struct emit *e)
         emit_put(e, u->d, 3, R_A);
         return true;
     }
+    case UOP_INSH: {
+        emit_before_write(e, u->d);
+        unsigned hd = emit_value(e, u->d, R_A);
+        asm_op(a, 2, 0x0fb6, R_B, emit_operand(e, u->a).mem ? emit_operand(e, u->a) : byte_of(e, u->a));
+        asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(hd)); /* RORX by 8, the byte, back */
+        asm_byte(a, 8);
+        asm_load(a, 0, R_A, rm_reg(R_B));
+        asm_vex(a, 3, 3, 1, 0, 0xf0, hd, 0, rm_reg(R_A));
+        asm_byte(a, 56);
+        if (hd == R_A)
+            emit_put(e, u->d, 3, R_A);
+        return true;
+    }
     case UOP_XCHG: {
         if (u->d == REG_T0 || u->a == REG_T0)
             return false;
@@ -643,10 +670,12 @@ static bool move(struct emit *e)
         if (AM_ASIZE(u->am) == ASIZE_16)
             return false;
         emit_before_write(e, u->d);
-        emit_address(e, u);
+        unsigned hd = u->d < 16 ? jit_host_of[u->d] : R_NONE, to = size >= 2 && hd != R_NONE ? hd : R_A;
+        emit_effective(e, u, to);
         if (size == 2 && AM_ASIZE(u->am) == ASIZE_64)
-            asm_load(a, 2, R_A, rm_reg(R_A));
-        emit_put(e, u->d, size, R_A);
+            asm_load(a, 2, to, rm_reg(to));
+        if (to == R_A)
+            emit_put(e, u->d, size, R_A);
         return true;
     }
     case UOP_CMOV: {

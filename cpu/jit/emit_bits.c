@@ -18,7 +18,7 @@ static void scan(struct emit *e, unsigned prefix, uint32_t opcode)
     asm_op_prefix(&e->a, prefix, u->size, opcode, R_A, emit_operand(e, u->a));
     emit_put(e, u->d, u->size, R_A);
     if (needed)
-        asm_store_imm(&e->a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
+        asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     emit_drop_flags(e);
     e->s.host_mask = u->op == UOP_POPCNT ? HF_ZF : HF_ZF | HF_CF;
 }
@@ -38,7 +38,7 @@ static void bit_scan(struct emit *e, uint32_t opcode)
         e->s.t0_in_c = true;
     }
     if (needed)
-        asm_store_imm(a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
+        asm_store_imm(a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     asm_op(a, u->size, opcode, R_A, emit_operand(e, u->a));
     uint8_t *zero = asm_jcc(a, CC_E);
     emit_put(e, u->d, u->size, R_A);
@@ -68,7 +68,7 @@ static void bmi(struct emit *e, unsigned opcode, unsigned group, bool b_in_vvvv)
     }
     emit_put(e, u->d, u->size, R_A);
     if (needed)
-        asm_store_imm(a, 2, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
+        asm_store_imm(a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     emit_drop_flags(e);
     e->s.host_mask = 0;
 }
@@ -125,7 +125,7 @@ static void multiplied(struct emit *e, bool needed, unsigned low)
         return;
     asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
     asm_store(a, 3, low, CPU_MEM(cc_a));
-    asm_store_imm(a, 2, CPU_MEM(cc_op), FK_MUL << 2 | e->u->size);
+    asm_store_imm(a, 3, CPU_MEM(cc_op), FK_MUL << 2 | e->u->size);
 }
 
 static bool multiply(struct emit *e)
@@ -293,7 +293,7 @@ static bool bit_test(struct emit *e)
         emit_flush_flags(e);
         e->s.rec_valid = false;
         if (!e->s.settled) {
-            asm_alu_imm(a, 2, 7, CPU_MEM(cc_op), 0);
+            asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), 0);
             struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
             c->open = false;
             c->back = a->at;

@@ -13,11 +13,9 @@
 void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
 {
     struct asm_buf *a = &e->a;
-    asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX */
-    asm_byte(a, JUMP_BITS);
-    asm_alu(a, 2, 6, R_A, rm_reg(R_C));
-    asm_alu_imm(a, 2, 4, rm_reg(R_A), (1 << JUMP_BITS) - 1);
-    asm_shift_imm(a, 2, 4, rm_reg(R_A), 5);
+    asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX: left by 5 */
+    asm_byte(a, 64 - 5);
+    asm_alu_imm(a, 2, 4, rm_reg(R_A), ((1 << JIT_JUMP_BITS) - 1) << 5);
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
@@ -36,6 +34,7 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
 void emit_cross(struct emit *e, int64_t target)
 {
     struct asm_buf *a = &e->a;
+    emit_save_operands(e);
     e->s.rec_valid = e->s.rec_pending = false;
     e->s.t0_in_c = false;
     asm_load(a, 3, R_C, guest_mem(REG_PAGE));
@@ -52,7 +51,7 @@ static bool same_page(const struct emit *e, int64_t target)
     return target >= 0 && target <= (int64_t)PAGE_SIZE - INSN_LONGEST && !e->b->gpa2;
 }
 
-/* A jump, conditional when cc < 16, to REG_PAGE + target. The flags are stored. */
+/* A jump, conditional when cc < 16, to REG_PAGE + target, after emit_leave_flags(). */
 static void jump_to(struct emit *e, unsigned cc, int64_t target)
 {
     struct asm_buf *a = &e->a;
@@ -63,7 +62,8 @@ static void jump_to(struct emit *e, unsigned cc, int64_t target)
             e->failed = true;
             return;
         }
-        *edge = (struct jit_edge){.jump = at, .from = e->b};
+        *edge =
+            (struct jit_edge){.jump = at, .from = e->b, .operands = e->s.rec_short ? e->left_operands : 0};
         e->b->jit->out[e->b->jit->out[0] != NULL] = edge;
         struct cold *c = emit_cold(e, COLD_EDGE, NULL);
         c->edge = edge;
@@ -90,7 +90,7 @@ static bool whole_target(const struct emit *e, unsigned size)
 static void conditional(struct emit *e, unsigned cc)
 {
     const struct uop *u = e->u;
-    emit_flush_flags(e);
+    emit_leave_flags(e);
     e->s.t0_in_c = false;
     jump_to(e, cc, u->imm);
     jump_to(e, 16, u->disp);
@@ -119,14 +119,14 @@ bool emit_control(struct emit *e)
     struct asm_buf *a = &e->a;
     switch (u->op) {
     case UOP_EXIT:
-        emit_flush_flags(e);
+        emit_leave_flags(e);
         e->s.t0_in_c = false;
         jump_to(e, 16, u->imm);
         return true;
     case UOP_JMP:
         if (!whole_target(e, u->size) || !fits(u->imm))
             return false;
-        emit_flush_flags(e);
+        emit_leave_flags(e);
         e->s.t0_in_c = false;
         jump_to(e, 16, u->imm);
         return true;

@@ -19,30 +19,30 @@ bool emit_native_address(const struct emit *e, const struct uop *u)
     return e->long_mode ? asize == ASIZE_64 : asize == ASIZE_32;
 }
 
-/* a + (b << scale) + disp, cut to the address size. */
-void emit_address(struct emit *e, const struct uop *u)
+/* to = a + (b << scale) + disp, cut to the address size. */
+void emit_effective(struct emit *e, const struct uop *u, unsigned to)
 {
     struct asm_buf *a = &e->a;
     unsigned size = AM_ASIZE(u->am) == ASIZE_64 ? 3 : 2;
     bool base = u->a != REG_ZERO, index = u->b != REG_ZERO;
     if (!base && !index) {
-        asm_imm64(a, R_A, size == 3 ? (uint64_t)(int64_t)u->disp : (uint32_t)u->disp);
+        asm_imm64(a, to, size == 3 ? (uint64_t)(int64_t)u->disp : (uint32_t)u->disp);
     } else if (base && !index) {
         unsigned h = emit_value(e, u->a, R_A);
         if (u->disp == 0 && size == 3)
-            asm_mov(a, R_A, h);
+            asm_mov(a, to, h);
         else if (u->disp == 0)
-            asm_load(a, 2, R_A, rm_reg(h));
+            asm_load(a, 2, to, rm_reg(h));
         else
-            asm_lea(a, size, R_A, rm_mem(h, u->disp));
+            asm_lea(a, size, to, rm_mem(h, u->disp));
     } else {
         unsigned hi = emit_value(e, u->b, R_B);
         if (base) {
             unsigned hb = emit_value(e, u->a, R_A);
-            asm_lea(a, size, R_A, rm_sib(hb, hi, AM_SCALE(u->am), u->disp));
+            asm_lea(a, size, to, rm_sib(hb, hi, AM_SCALE(u->am), u->disp));
         } else {
             /* SIB without base has always a 32-bit displacement. */
-            asm_op(a, size, 0x8d, R_A, rm_sib(H_RAX, hi, AM_SCALE(u->am), 1 << 30));
+            asm_op(a, size, 0x8d, to, rm_sib(H_RAX, hi, AM_SCALE(u->am), 1 << 30));
             uint8_t *modrm = a->at - 6;
             if (!a->full) {
                 modrm[0] &= 0x3f;
@@ -51,10 +51,15 @@ void emit_address(struct emit *e, const struct uop *u)
             }
         }
     }
-    if (u->op != UOP_LEA && AM_CHECKED(u->am)) {
+}
+
+void emit_address(struct emit *e, const struct uop *u)
+{
+    emit_effective(e, u, R_A);
+    if (AM_CHECKED(u->am)) {
         struct rm m = CPU_MEM(seg);
         m.disp += (int32_t)(AM_SEG(u->am) * sizeof(struct segment) + offsetof(struct segment, base));
-        asm_alu(a, 3, 0, R_A, m);
+        asm_alu(&e->a, 3, 0, R_A, m);
     }
 }
 

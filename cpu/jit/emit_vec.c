@@ -72,7 +72,7 @@ void emit_store_image(struct emit *e)
     asm_op(a, 0, 0x0f90, 0, rm_reg(H_RAX));
     asm_store(a, 3, H_RAX, CPU_MEM(cc_a));
     asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
-    asm_store_imm(a, 2, CPU_MEM(cc_op), FK_IMAGE << 2);
+    asm_store_imm(a, 3, CPU_MEM(cc_op), FK_IMAGE << 2);
 }
 
 /* With the memory operand at `place` when the instruction has one. */

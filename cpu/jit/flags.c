@@ -3,6 +3,7 @@
  *
  * Kinds: emit.h. Meaning of a micro-op's flags: cpu/ir/alu.h.
  */
+#include "cpu/flags.h"
 #include "cpu/ir/alu.h"
 #include "cpu/jit/emit.h"
 
@@ -60,11 +61,10 @@ static void settle_operation(struct cpu *c, unsigned op, unsigned sz, uint64_t a
     }
 }
 
-void jit_settle_flags(struct cpu *c)
+static void settle(struct cpu *c, uint64_t op)
 {
-    unsigned kind = c->cc_op >> 2, sz = c->cc_op & 3;
-    uint64_t a = c->cc_a, b = c->cc_b;
-    c->cc_op = 0;
+    unsigned kind = op >> 2 & 0x3fff, sz = op & 3, ra = op >> CC_REG_A & 31, rb = op >> CC_REG_B & 31;
+    uint64_t a = ra ? c->r[ra - 1] : c->cc_a, b = rb ? c->r[rb - 1] : c->cc_b;
     switch (kind) {
     case FK_SETTLED:
         return;
@@ -112,5 +112,19 @@ void jit_settle_flags(struct cpu *c)
     default:
         settle_operation(c, kind - FK_OP, sz, a, b);
         break;
+    }
+}
+
+void jit_settle_flags(struct cpu *c)
+{
+    uint64_t op = c->cc_op;
+    c->cc_op = 0;
+    settle(c, op);
+    if (op >> CC_ROT) {
+        /* SDM 2B, "RCL/RCR/ROL/ROR": to the left, CF is bit 0 of the result; to the right, its top bit. */
+        unsigned top = (8u << (op >> (CC_ROT + 1) & 3)) - 1;
+        bool left = op >> (CC_ROT + 3) & 1;
+        unsigned high = c->cc_rot >> top & 1, cf = left ? c->cc_rot & 1 : high;
+        flags_set_cf_of(c, cf, high ^ (left ? cf : (unsigned)(c->cc_rot >> (top - 1) & 1)));
     }
 }

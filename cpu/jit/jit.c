@@ -150,7 +150,12 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
 {
     if (edge->dead || edge->to || !to->jit)
         return;
-    asm_patch(edge->jump, to->jit->entry);
+    if (edge->operands & to->jit->entry_writes) {
+        asm_patch(edge->saved, to->jit->entry);
+        asm_patch(edge->jump, edge->save);
+    } else {
+        asm_patch(edge->jump, to->jit->entry);
+    }
     edge->to = to;
     edge->next_in = to->jit->in;
     to->jit->in = edge;
@@ -182,7 +187,7 @@ void jit_flush(struct jit *j)
 {
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         if (j->jumps[i])
-            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JUMP_BITS);
+            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JIT_JUMP_BITS);
     free_arena(j);
     j->used = j->start;
     j->stats.flushes++;
@@ -202,7 +207,7 @@ static uint64_t tag_of(const struct cpu *cpu)
 static struct jit_jump *jumps_of(struct jit *j, struct cpu *cpu)
 {
     if (!j->jumps[cpu->id]) {
-        j->jumps[cpu->id] = calloc(1u << JUMP_BITS, sizeof(struct jit_jump));
+        j->jumps[cpu->id] = calloc(1u << JIT_JUMP_BITS, sizeof(struct jit_jump));
         require(j->jumps[cpu->id], "out of host memory for the jump cache");
     }
     return j->jumps[cpu->id];
@@ -210,7 +215,7 @@ static struct jit_jump *jumps_of(struct jit *j, struct cpu *cpu)
 
 static unsigned jump_index(uint64_t rip)
 {
-    return (unsigned)(rip ^ rip >> JUMP_BITS) & ((1u << JUMP_BITS) - 1);
+    return (unsigned)rip & ((1u << JIT_JUMP_BITS) - 1);
 }
 
 void *jit_lookup(struct jit *j, struct cpu *cpu)

@@ -166,6 +166,10 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         /* AMD: #GP, not #PF, where a bit string's offset is not canonical without the base of FS */
         ig->fault_order = in->zi.attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS;
         break;
+    case ZYDIS_MNEMONIC_INT1:
+        if (native_int1_itself()) /* SDM 3A, "Debug Exception": a trap, so RIP is the next instruction's */
+            ig->why = "a hypervisor below the host says the address of INT1 itself";
+        break;
     case ZYDIS_MNEMONIC_LDMXCSR:
     case ZYDIS_MNEMONIC_VLDMXCSR:
         if (operand_dword(in, s, 0) & 1 << 17)

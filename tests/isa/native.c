@@ -49,6 +49,8 @@ static struct {
     bool expects_int3;            /* INT3 itself is under test */
     uint64_t runs, runs_at_alarm; /* the same run at two alarms hangs */
     volatile bool running, have_frame;
+    volatile uint64_t int1; /* address of the INT1 that is tried, 0 when none is */
+    volatile bool int1_itself;
     uint8_t *code; /* writable view of the code pages */
 } native;
 
@@ -126,6 +128,12 @@ static void handler(int signal, siginfo_t *info, void *context)
         keep_frame(uc);
         return;
     }
+    if (native.int1) {
+        native.int1_itself = (uint64_t)uc->uc_mcontext.gregs[REG_RIP] == native.int1;
+        uc->uc_mcontext.gregs[REG_RIP] = (greg_t)(native.int1 + 1);
+        native.int1 = 0;
+        return;
+    }
     if (signal == SIGALRM && (!native.running || native.runs != native.runs_at_alarm)) {
         native.runs_at_alarm = native.runs;
         return;
@@ -199,6 +207,11 @@ void native_code_write(uint64_t linear, const uint8_t *p, unsigned n)
     memcpy(native.code + (linear - CODE_BASE), p, n);
 }
 
+bool native_int1_itself(void)
+{
+    return native.int1_itself;
+}
+
 static void *map_at(uint64_t base, size_t size, int prot, int flags, int fd)
 {
     void *p = mmap((void *)base, size, prot, flags | MAP_FIXED_NOREPLACE, fd, 0);
@@ -235,5 +248,7 @@ void native_init(void)
     for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
         sigaction(signals[i], &sa, NULL);
     __asm__ volatile("int3");
+    __asm__ volatile("lea 1f(%%rip), %%rax\n\tmov %%rax, %0\n1:\t.byte 0xf1"
+                     : "=m"(native.int1)::"rax", "memory");
     setitimer(ITIMER_REAL, &(struct itimerval){{1, 0}, {1, 0}}, NULL);
 }

@@ -42,6 +42,9 @@ struct isa_state {
 void native_init(void);    /* once in each process */
 void native_protect(void); /* the read-only page, once it is filled */
 uint64_t native_fs_base(void);
+/* #DB of INT1 says the address of INT1, not of the next instruction: some hypervisors under the host do so.
+ */
+bool native_int1_itself(void);
 void native_code_write(uint64_t linear, const uint8_t *p, unsigned n);
 /* Runs from in->rip until a trap; mode 64 or 32. */
 void native_run(unsigned mode, const struct isa_state *in, struct isa_state *out);

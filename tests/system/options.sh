@@ -47,7 +47,7 @@ refuse "too many processors" "-smp 1000" "${kernel[@]}" -smp 1000
 refuse "unknown model" "-cpu: .*Zen" "${kernel[@]}" -cpu Zen
 refuse "unknown feature" "-cpu: .*warp" "${kernel[@]}" -cpu Icelake-Server,+warp
 refuse "feature that is not there" "-cpu: .*avx512f" "${kernel[@]}" -cpu Icelake-Server,+avx512f
-refuse "feature of later" "-cpu: .*not there" "${kernel[@]}" -cpu Icelake-Server,+AVX
+refuse "feature of later" "-cpu: .*not there" "${kernel[@]}" -cpu Icelake-Server,+monitor
 refuse "the host's model" "-cpu host" "${kernel[@]}" -cpu host
 refuse "unknown executor" "-accel hax" "${kernel[@]}" -accel hax
 refuse "unknown board" "-machine pc" "${kernel[@]}" -machine pc
