@@ -332,6 +332,7 @@ static const struct state_field mmu_fields[] = {
     STATE(struct mmu, ept_ad_supported),
     STATE(struct mmu, ept_execute_only),
     STATE_SKIP(struct mmu, generation, "translations are no state"),
+    STATE_SKIP(struct mmu, stack_drops, "translations are no state"),
     STATE_SKIP(struct mmu, local_apic, "derived: lapic_place()"),
     STATE_SKIP(struct mmu, verify, "option"),
     STATE_SKIP(struct mmu, stats, "counts of the host"),

@@ -78,10 +78,18 @@ struct tlb {
         uint64_t tag;
         gpa_t gpa; /* of the page (after EPT) */
     } exec[1u << TLB_EXEC_BITS];
+    /* Where the guest's stack was last seen: its page when it may be read, and written, else TLB_NOWHERE; and host
+     * minus linear address. Filled by translated code from the tables, dropped with its page. */
+    struct {
+        uint64_t read, write, delta;
+    } stack;
     struct mmu_mode mode; /* the key of this context */
     uint32_t index;       /* in the pool */
     bool used;
 };
+
+/* Not canonical, so that no address is in its page. */
+#define TLB_NOWHERE BIT(63)
 
 static inline unsigned tlb_index(uint64_t linear)
 {
@@ -115,6 +123,7 @@ struct mmu {
      * is selected; selecting a context does not bump it otherwise.
      */
     uint64_t generation;
+    uint64_t stack_drops; /* how often tlb.stack of any context was dropped */
     /*
      * Debug mode, set before first use or followed by mmu_drop_all(): the tables of contexts are not filled,
      * so each access comes to mmu_translate(), which compares what it has cached with a walk and stops the

@@ -37,9 +37,18 @@ static uint64_t empty_tag(unsigned index)
     return index == 0 ? ~0ull : 0;
 }
 
+static void stack_drop(struct mmu *m, struct tlb *t)
+{
+    if (t->stack.read == TLB_NOWHERE)
+        return;
+    t->stack.read = t->stack.write = TLB_NOWHERE;
+    m->stack_drops++;
+}
+
 void context_make_tables(struct mmu_context *c)
 {
     c->tlb->read[0].tag = c->tlb->write[0].tag = c->tlb->exec[0].tag = empty_tag(0);
+    c->tlb->stack.read = c->tlb->stack.write = TLB_NOWHERE;
 }
 
 static void entries_clear(struct tlb_entry *entries, struct slot_set *s)
@@ -151,9 +160,13 @@ static void write_slot_drop(struct mmu *m, unsigned index, const uint8_t *host)
     struct mmu_pool *pool = mmu_pool(m);
     for (unsigned i = 0; i < ARRAY_LEN(pool->writers[0]); i++) {
         for (uint64_t left = pool->writers[index][i]; left; left &= left - 1) {
-            struct tlb_entry *e = &m->contexts[i * 64 + (unsigned)__builtin_ctzll(left)].write[index];
+            struct tlb *t = &m->contexts[i * 64 + (unsigned)__builtin_ctzll(left)];
+            struct tlb_entry *e = &t->write[index];
             if (e->host == host)
                 e->tag = empty_tag(index);
+            /* The page may be the stack's after its entry went. */
+            if (t->stack.write + t->stack.delta == (uintptr_t)host)
+                stack_drop(m, t);
         }
     }
 }
@@ -265,6 +278,8 @@ static void context_drop_page(struct mmu_context *c, gva_t page)
         if (set[i].tag == tag)
             set[i].tag = 0;
     }
+    if (c->tlb->stack.read == page)
+        stack_drop(c->mmu, c->tlb);
     if (slot_in(&c->read, index) && c->tlb->read[index].tag == page)
         c->tlb->read[index].tag = empty_tag(index);
     if (slot_in(&c->write, index) && c->tlb->write[index].tag == page)
@@ -311,6 +326,7 @@ void context_drop_range(struct mmu_context *c, gva_t linear, uint64_t span)
     }
     context_forget_tlb2(c);
     psc_drop_range(c, linear, span);
+    stack_drop(c->mmu, c->tlb);
     entries_drop_range(c->tlb->read, &c->read, linear, span);
     entries_drop_range(c->tlb->write, &c->write, linear, span);
     exec_drop_range(c, linear, span, 0, 0);
@@ -335,6 +351,7 @@ void context_drop_target(struct mmu_context *c, gpa_t gpa, uint64_t span)
     c->mmu->stats.drops++;
     context_forget_tlb2(c);
     if (host) {
+        stack_drop(c->mmu, c->tlb);
         entries_drop_host(c->tlb->read, &c->read, host, span);
         entries_drop_host(c->tlb->write, &c->write, host, span);
     }
@@ -353,6 +370,7 @@ void context_reset(struct mmu_context *c)
     if (c->exec.groups || exec_any_evicted(c))
         context_exec_dropped(c);
     writers_clear(c);
+    stack_drop(c->mmu, c->tlb);
     entries_clear(c->tlb->read, &c->read);
     entries_clear(c->tlb->write, &c->write);
     exec_clear(c);

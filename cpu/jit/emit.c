@@ -480,6 +480,9 @@ static void cold_part(struct emit *e, struct cold *c)
         emit_c_arguments(e);
         asm_jmp_to(a, e->j->rest_end);
         return;
+    case COLD_RUN:
+        emit_cold_run(e, c->run);
+        return;
     case COLD_SETTLE:
         asm_call_to(a, e->j->settle);
         if (c->before.vec_live)
@@ -572,6 +575,8 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
             e->s.t0_in_c = false; /* temporaries are dead between instructions */
         e->skip = 0;
         one_uop(e);
+        if (!e->in_cold)
+            emit_close_run(e);
         i += e->skip;
         e->index = i;
         close_cold(e, cold);
@@ -598,6 +603,8 @@ bool emit_block(struct emit *e)
     e->s = (struct emit_state){.rec_valid = false};
     e->long_mode = e->b->key & KEY_L;
     e->rest_open = false;
+    e->delta_index = DELTA_NONE;
+    emit_find_runs(e);
     e->entry_open = true;
     e->entry_writes = 0;
     jb->entry = a->at;

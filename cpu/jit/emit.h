@@ -80,7 +80,19 @@ enum cold_kind {
     COLD_CROSS,  /* jump to another page */
     COLD_VEC,    /* load the vector registers */
     COLD_X87,    /* load the x87 registers */
+    COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
     COLD_SETTLE,
+};
+
+/* Stack accesses under one check: micro-ops first to last (emit_stack.c). */
+#define RUNS_MAX   16
+#define DELTA_NONE (UINT32_MAX - 1)
+struct run {
+    uint16_t first, last, span; /* span: bytes from RSP + low on, RSP as it is at `first` */
+    int32_t low;
+    bool write, checked;
+    uint8_t *resume, *back;
+    struct emit_state after; /* at `back` */
 };
 
 struct cold {
@@ -90,6 +102,7 @@ struct cold {
     bool open;      /* `back` is not known yet */
     uint8_t *back;
     struct jit_edge *edge;
+    const struct run *run;
     int64_t target; /* COLD_CROSS */
     struct emit_state before, after;
 };
@@ -108,7 +121,11 @@ struct emit {
     bool in_cold;
     bool rest_open; /* a COLD_REST waits for the end of its instruction */
     unsigned rest_index;
-    unsigned skip; /* micro-ops that were done with the running one */
+    unsigned skip;   /* micro-ops that were done with the running one */
+    struct rm place; /* host place of the running access */
+    bool no_runs;
+    unsigned run_count, delta_index; /* delta_index: micro-op behind which B holds host minus guest */
+    struct run runs[RUNS_MAX];
     /* The flags from before the block may be in guest registers, until they are written or made. */
     bool entry_open;
     uint16_t entry_writes;  /* guest registers that are written meanwhile */
@@ -226,8 +243,17 @@ bool emit_native_address(const struct emit *e, const struct uop *u);
 /* to = effective address of u's operand (LEA too), which is not in A or B by then; A = its linear address. */
 void emit_effective(struct emit *e, const struct uop *u, unsigned to);
 void emit_address(struct emit *e, const struct uop *u);
-/* [A + B] is the host address afterwards; misses go to a cold part of that kind. */
+/* e->place is A + B afterwards; misses go to a cold part of that kind. */
 void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, unsigned align);
+void emit_open_rest(struct emit *e);
+/* emit_stack.c */
+void emit_find_runs(struct emit *e);
+/* e->place for the running micro-op's operand; clobbers A and B. */
+void emit_access(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, unsigned align);
+/* The same for RSP + disp. */
+void emit_stack_access(struct emit *e, int32_t disp, unsigned bytes, bool write);
+void emit_close_run(struct emit *e);
+void emit_cold_run(struct emit *e, const struct run *run);
 /* emit_control.c */
 bool emit_control(struct emit *e);
 void emit_cross(struct emit *e, int64_t target);

@@ -63,16 +63,21 @@ void emit_address(struct emit *e, const struct uop *u)
     }
 }
 
+void emit_open_rest(struct emit *e)
+{
+    e->rest_open = true;
+    e->rest_index = e->cold_count;
+}
+
 void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, unsigned align)
 {
     struct asm_buf *a = &e->a;
     int32_t table = write ? (int32_t)offsetof(struct tlb, write) : (int32_t)offsetof(struct tlb, read);
     _Static_assert(sizeof(struct tlb_entry) == 16 && offsetof(struct tlb_entry, host) == 8,
                    "index by 16 bytes");
-    if (kind == COLD_REST) {
-        e->rest_open = true;
-        e->rest_index = e->cold_count;
-    }
+    e->place = rm_sib(R_A, R_B, 0, 0);
+    if (kind == COLD_REST)
+        emit_open_rest(e);
     if (align) {
         asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
         asm_u32(a, align - 1);
@@ -88,18 +93,13 @@ void emit_tlb(struct emit *e, unsigned bytes, bool write, enum cold_kind kind, u
     asm_load(a, 3, R_B, rm_sib(R_TLB, R_B, 0, table + 8));
 }
 
-static struct rm host_place(void)
-{
-    return rm_sib(R_A, R_B, 0, 0);
-}
-
 /* The value at the place into guest register d: opcode 8B (or 8A), or an extension. */
 static void load_value(struct emit *e, unsigned d, unsigned size, uint32_t opcode, unsigned op_size)
 {
     struct asm_buf *a = &e->a;
     unsigned hd = d == REG_T0 ? (unsigned)R_C : d < 16 ? jit_host_of[d] : R_NONE;
     unsigned w = hd == R_NONE ? R_A : hd;
-    asm_op(a, op_size, opcode, w, host_place());
+    asm_op(a, op_size, opcode, w, e->place);
     if (d == REG_T0)
         e->s.t0_in_c = true;
     if (hd == R_NONE)
@@ -145,8 +145,7 @@ static bool load(struct emit *e)
     emit_before_write(e, u->d);
     if (u->d == REG_T0 && !e->s.t0_in_c)
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, bytes, u->op == UOP_LOADW, COLD_STEP, 0);
+    emit_access(e, bytes, u->op == UOP_LOADW, COLD_STEP, 0);
     load_value(e, u->d, u->size, opcode, op_size);
     return true;
 }
@@ -202,8 +201,7 @@ static bool read_modify_write(struct emit *e)
     emit_before_write(e, REG_T0);
     if (!e->s.t0_in_c)
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, 1u << u->size, true, COLD_REST, 0);
+    emit_access(e, 1u << u->size, true, COLD_REST, 0);
     load_value(e, REG_T0, u->size, u->size ? 0x8b : 0x8a, u->size);
     e->merged = true;
     return true;
@@ -216,7 +214,7 @@ static bool store(struct emit *e)
     if (u->op == UOP_STORE && e->merged && !e->in_cold) {
         e->merged = false;
         e->s.host_mask = 0; /* as on the slow path */
-        asm_store(a, u->size, R_C, host_place());
+        asm_store(a, u->size, R_C, e->place);
         return true;
     }
     if ((u->op != UOP_STORE && u->op != UOP_STOREI) || !emit_native_address(e, u))
@@ -228,17 +226,16 @@ static bool store(struct emit *e)
         emit_take_c(e);
     else if (!imm)
         value = emit_operand(e, u->d);
-    emit_address(e, u);
-    emit_tlb(e, 1u << u->size, true, COLD_STEP, 0);
+    emit_access(e, 1u << u->size, true, COLD_STEP, 0);
     if (imm && small) {
-        asm_store_imm(a, u->size, host_place(), (int32_t)u->imm);
+        asm_store_imm(a, u->size, e->place, (int32_t)u->imm);
         return true;
     }
     if (imm)
         asm_imm64(a, R_C, (uint64_t)u->imm);
     else if (needs_c)
         asm_load(a, 3, R_C, guest_mem(u->d));
-    asm_store(a, u->size, value.base, host_place());
+    asm_store(a, u->size, value.base, e->place);
     return true;
 }
 
@@ -257,9 +254,10 @@ static bool push_pop(struct emit *e)
         emit_before_write(e, REG_RSP);
         if (u->d == REG_T0 && !e->s.t0_in_c)
             emit_take_c(e);
-        asm_mov(a, R_A, sp);
-        emit_tlb(e, (unsigned)bytes, false, COLD_STEP, 0);
+        emit_stack_access(e, 0, (unsigned)bytes, false);
         asm_lea(a, 3, sp, rm_mem(sp, bytes));
+        if (e->place.base == sp)
+            e->place.disp -= bytes;
         load_value(e, u->d, u->size, 0x8b, u->size);
         return true;
     }
@@ -269,16 +267,15 @@ static bool push_pop(struct emit *e)
     if (needs_c)
         emit_take_c(e);
     struct rm value = needs_c || imm ? rm_reg(R_C) : emit_operand(e, u->d);
-    asm_lea(a, 3, R_A, rm_mem(sp, -bytes));
-    emit_tlb(e, (unsigned)bytes, true, COLD_STEP, 0);
+    emit_stack_access(e, -bytes, (unsigned)bytes, true);
     if (imm && small) {
-        asm_store_imm(a, u->size, host_place(), (int32_t)u->imm);
+        asm_store_imm(a, u->size, e->place, (int32_t)u->imm);
     } else {
         if (imm)
             asm_imm64(a, R_C, (uint64_t)u->imm);
         else if (needs_c)
             asm_load(a, 3, R_C, guest_mem(u->d));
-        asm_store(a, u->size, value.base, host_place());
+        asm_store(a, u->size, value.base, e->place);
     }
     asm_lea(a, 3, sp, rm_mem(sp, -bytes));
     return true;

@@ -23,6 +23,7 @@ void emit_need_vec(struct emit *e)
     c->open = false;
     c->back = e->a.at;
     e->s.vec_live = true;
+    e->delta_index = DELTA_NONE; /* the cold part uses B */
 }
 
 static const struct stub_request *request_of(const struct uop *u)
@@ -158,7 +159,7 @@ static bool stub(struct emit *e)
     const struct stub_request *q = request_of(u);
     if (e->merged && !e->in_cold) {
         e->merged = false;
-        instruction(e, rm_sib(R_A, R_B, 0, 0));
+        instruction(e, e->place);
         if (!q->flags_write)
             e->s.host_mask = 0;
         return true;
@@ -220,11 +221,9 @@ static bool load(struct emit *e)
     if ((u->op != UOP_VLOAD && u->op != UOP_VLOAD16 && u->op != UOP_VLOAD32) || !emit_native_address(e, u))
         return false;
     unsigned bytes = bytes_of(u), align = u->op != UOP_VLOAD && u->imm ? bytes : 0;
-    struct rm place = rm_sib(R_A, R_B, 0, 0);
     if (merges(e)) {
         prepare(e, u + 1);
-        emit_address(e, u);
-        emit_tlb(e, bytes, false, COLD_REST, align);
+        emit_access(e, bytes, false, COLD_REST, align);
         e->merged = true;
         return true;
     }
@@ -234,8 +233,8 @@ static bool load(struct emit *e)
         emit_need_vec(e);
     else
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, bytes, false, COLD_STEP, align);
+    emit_access(e, bytes, false, COLD_STEP, align);
+    struct rm place = e->place;
     if (u->d < 16) {
         if (u->op == UOP_VLOAD32)
             asm_vex(a, 1, 0, 0, 1, 0x10, u->d, 0, place);
@@ -271,13 +270,12 @@ static bool store(struct emit *e)
     if (u->d < 16 && u->op == UOP_VSTORE && u->size < 2)
         return false;
     unsigned bytes = bytes_of(u), align = u->op != UOP_VSTORE && u->imm ? bytes : 0;
-    struct rm place = rm_sib(R_A, R_B, 0, 0);
     if (u->d < 16)
         emit_need_vec(e);
     else
         emit_take_c(e);
-    emit_address(e, u);
-    emit_tlb(e, bytes, true, COLD_STEP, align);
+    emit_access(e, bytes, true, COLD_STEP, align);
+    struct rm place = e->place;
     if (u->d < 16) {
         if (u->op == UOP_VSTORE32)
             asm_vex(a, 1, 0, 0, 1, 0x11, u->d, 0, place);
@@ -311,12 +309,15 @@ static bool store_result(struct emit *e)
     const struct stub_request *q = request_of(run);
     if (!q->rm_memory || !q->rm_write || q->rm_read || !can_emit(run) || !emit_native_address(e, st))
         return false;
+    /* A run of stack accesses may want it on its own; the probe knows that CS cannot be written. */
+    if (st->a == REG_RSP || (probe && AM_SEG(st->am) == SEG_CS && !e->long_mode))
+        return false;
     unsigned bytes = bytes_of(st);
     prepare(e, run);
     emit_address(e, st);
     emit_tlb(e, bytes, true, COLD_REST, st->op != UOP_VSTORE && st->imm ? bytes : 0);
     e->u = run;
-    instruction(e, rm_sib(R_A, R_B, 0, 0));
+    instruction(e, e->place);
     e->u = u;
     e->skip = probe + 1u;
     return true;

@@ -22,6 +22,7 @@ void emit_need_x87(struct emit *e)
     c->open = false;
     c->back = e->a.at;
     e->s.x87_live = true;
+    e->delta_index = DELTA_NONE; /* the cold part uses B */
 }
 
 /* -- Pointers ------------------------------------------------------------------------------------------ */

@@ -120,12 +120,18 @@ bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
     b->jit = jit_allocate(j, sizeof(*b->jit));
     if (!b->jit)
         return false;
-    *b->jit = (struct jit_block){.in = NULL};
     e->j = j;
     e->b = b;
-    /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full. */
-    e->a = (struct asm_buf){.at = j->write + j->used, .end = j->write + j->used + BLOCK_ROOM - 64};
-    if (!emit_block(e)) {
+    bool made = false;
+    for (unsigned i = 0; i < 2 && !made; i++) {
+        *b->jit = (struct jit_block){.in = NULL};
+        /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full.
+         */
+        e->a = (struct asm_buf){.at = j->write + j->used, .end = j->write + j->used + BLOCK_ROOM - 64};
+        e->no_runs = i > 0;
+        made = emit_block(e);
+    }
+    if (!made) {
         b->refused = true;
         b->jit = NULL;
         j->stats.refused++;

@@ -40,10 +40,23 @@ static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
         stats->helpers[u->aux & 255]++;
 }
 
-/* Not 0: the block was left, cpu->rip is set. */
-static uint64_t after(struct cpu *cpu, const struct uop *u, uint64_t generation, const struct tlb *tlb)
+/* What translated code takes for granted behind a call. */
+struct before {
+    uint64_t generation, stack_drops;
+    const struct tlb *tlb;
+};
+
+static struct before before(const struct cpu *cpu)
 {
-    if (likely(!interp_leave_wanted(cpu, generation) && cpu->tlb == tlb))
+    return (struct before){cpu->mmu.generation, cpu->mmu.stack_drops, cpu->tlb};
+}
+
+/* Not 0: the block was left, cpu->rip is set. */
+static uint64_t after(struct cpu *cpu, const struct uop *u, const struct before *was)
+{
+    const uint64_t generation = was->generation;
+    if (likely(!interp_leave_wanted(cpu, generation) && cpu->tlb == was->tlb &&
+               cpu->mmu.stack_drops == was->stack_drops))
         return 0;
     interp_finish(cpu, cpu->block, u, generation);
     return 1;
@@ -52,23 +65,21 @@ static uint64_t after(struct cpu *cpu, const struct uop *u, uint64_t generation,
 /* A micro-op that does not end its block. */
 static uint64_t call_step(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
-    uint64_t generation = cpu->mmu.generation;
-    const struct tlb *tlb = cpu->tlb;
+    const struct before was = before(cpu);
     begin(cpu, u, (unsigned)index);
     interp_step(cpu, cpu->block, u);
-    return after(cpu, u, generation, tlb);
+    return after(cpu, u, &was);
 }
 
 static uint64_t call_helper(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
-    uint64_t generation = cpu->mmu.generation;
-    const struct tlb *tlb = cpu->tlb;
+    const struct before was = before(cpu);
     const struct helper_info *h = &helper_info[u->aux];
     begin(cpu, u, (unsigned)index);
     if (h->flags & H_TIME)
         cpu_sync(cpu);
     h->fn(cpu, u);
-    return after(cpu, u, generation, tlb);
+    return after(cpu, u, &was);
 }
 
 /* The code to go on with; NULL: leave. */
