@@ -238,6 +238,9 @@ struct msr_state {
 };
 
 struct cpu {
+    /* While translated code runs, the host's stack pointer is at `r`: room for return addresses and for the
+     * frames of the host's signal handlers. */
+    _Alignas(64) uint8_t jit_stack[16384];
     /* Hot: used by every micro-op. */
     uint64_t r[REG_COUNT]; /* GPRs, temporaries, REG_PAGE, REG_ZERO */
     uint64_t cc_result;    /* lazy arithmetic flags: see cpu/flags.h */
@@ -266,6 +269,8 @@ struct cpu {
     uint64_t jit_tag;           /* of the present mode and context in the jump cache */
     struct jit_jump *jit_jumps; /* jump cache of this processor */
     struct jit_edge *jit_edge;  /* exit that was taken */
+    void *jit_sp;               /* the host's stack of C code */
+    uint64_t jit_c, jit_return; /* of a thunk that calls C */
     uint64_t jit_scratch;
 
     _Alignas(32) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */

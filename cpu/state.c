@@ -169,6 +169,7 @@ static bool cpu_after_load(void *s, struct error *e)
 }
 
 static const struct state_field cpu_fields[] = {
+    STATE_SKIP(struct cpu, jit_stack, "of running translated code"),
     {"r", offsetof(struct cpu, r), 16 * 8, 8, STATE_INT, 1, NULL, NULL},
     {"r_temporaries", offsetof(struct cpu, r) + 16 * 8, (REG_COUNT - 16) * 8, 1, STATE_SKIPPED, 1, NULL,
      "dead between instructions"},
@@ -195,6 +196,9 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, jit_tag, "of running translated code"),
     STATE_SKIP(struct cpu, jit_jumps, "of running translated code"),
     STATE_SKIP(struct cpu, jit_edge, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_sp, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_c, "of running translated code"),
+    STATE_SKIP(struct cpu, jit_return, "of running translated code"),
     STATE_SKIP(struct cpu, jit_scratch, "of running translated code"),
     {"v_alignment", offsetof(struct cpu, jit_scratch) + 8,
      offsetof(struct cpu, v) - offsetof(struct cpu, jit_scratch) - 8, 1, STATE_SKIPPED, 1, NULL, "padding"},

@@ -78,8 +78,8 @@ struct tlb {
         uint64_t tag;
         gpa_t gpa; /* of the page (after EPT) */
     } exec[1u << TLB_EXEC_BITS];
-    /* Where the guest's stack was last seen: its page when it may be read, and written, else TLB_NOWHERE; and host
-     * minus linear address. Filled by translated code from the tables, dropped with its page. */
+    /* Where the guest's stack was last seen: its page when it may be read, and written, else TLB_NOWHERE; and
+     * host minus linear address. Filled by translated code from the tables, dropped with its page. */
     struct {
         uint64_t read, write, delta;
     } stack;

@@ -1,10 +1,10 @@
 /*
  * cpu/jit/emit.h -- what the parts of the x86-64 back end share: register plan, code memory, emitter state.
  *
- * Register plan: ten guest registers are pinned, the others are memory operands of struct cpu. Host RBP is
- * the struct cpu, R15 the current TLB context, R14 (A) and R13 (B) are for addresses, R11 (C) holds values
- * and guest temporary T0. RSP is the host's. Flags: a recipe (kind, operands) describes the guest's flags; it
- * is stored into struct cpu only when one of its registers is about to change, at a block's end, or on a slow
+ * Register plan: eleven guest registers are pinned, the others are memory operands of struct cpu. Host RSP
+ * points into the struct cpu, R15 to the current TLB context; R14 (A) and R13 (B) are for addresses, R11 (C)
+ * holds values and guest temporary T0. Flags: a recipe (kind, operands) describes the guest's flags; it is
+ * stored into struct cpu only when one of its registers is about to change, at a block's end, or on a slow
  * path. While host_mask is not 0 these flags are in the host's RFLAGS as well.
  */
 #ifndef CPU_JIT_EMIT_H
@@ -15,7 +15,7 @@
 #include "cpu/jit/asm_x86_64.h"
 #include "cpu/jit/jit.h"
 
-enum { R_CPU = H_RBP, R_TLB = H_R15, R_A = H_R14, R_B = H_R13, R_C = H_R11, R_NONE = 0xff };
+enum { R_CPU = H_RSP, R_TLB = H_R15, R_A = H_R14, R_B = H_R13, R_C = H_R11, R_NONE = 0xff };
 extern const uint8_t jit_host_of[16]; /* host register of a guest register, or R_NONE */
 
 /* -- Flags --------------------------------------------------------------------------------------------- */
@@ -183,7 +183,7 @@ struct jit {
     struct emit emit;
 };
 
-#define CPU_OFF(member) ((int32_t)offsetof(struct cpu, member))
+#define CPU_OFF(member) ((int32_t)offsetof(struct cpu, member) - (int32_t)offsetof(struct cpu, r))
 #define CPU_MEM(member) rm_mem(R_CPU, CPU_OFF(member))
 
 static inline struct rm guest_mem(unsigned reg)

@@ -1,9 +1,10 @@
 /*
  * cpu/jit/thunks.c -- the way in and out of translated code, and its calls to C.
  *
- * A thunk spills the pinned guest registers (and the vector registers while they are live), calls C, and
- * reloads; C (R11) survives, A and B are callee-saved in the System V ABI. Arguments of a call that runs a
- * micro-op: A its address, B its index in the block.
+ * A thunk spills the pinned guest registers (and the vector registers while they are live), calls C on the
+ * stack of C code, and reloads; C (R11) survives, A and B are callee-saved in the System V ABI. Arguments of
+ * a call that runs a micro-op: A its address, B its index in the block. The return address of a thunk is
+ * taken off at once, so that R_CPU is right in it.
  */
 #include "cpu/jit/emit.h"
 
@@ -14,9 +15,9 @@
 
 const uint8_t jit_host_of[16] = {
     [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX, [REG_RBX] = H_RBX,
-    [REG_RSP] = H_R12, [REG_RBP] = H_R10, [REG_RSI] = H_RSI, [REG_RDI] = H_RDI,
+    [REG_RSP] = H_R10, [REG_RBP] = H_RBP, [REG_RSI] = H_RSI, [REG_RDI] = H_RDI,
     [REG_R8] = H_R8,   [REG_R9] = H_R9,   [REG_R10] = 0xff,  [REG_R11] = 0xff,
-    [REG_R12] = 0xff,  [REG_R13] = 0xff,  [REG_R14] = 0xff,  [REG_R15] = 0xff,
+    [REG_R12] = H_R12, [REG_R13] = 0xff,  [REG_R14] = 0xff,  [REG_R15] = 0xff,
 };
 
 /* -- What the thunks call ------------------------------------------------------------------------------ */
@@ -175,17 +176,17 @@ static void spill_vectors(struct jit *j, struct asm_buf *a)
     asm_patch(none, a->at);
 }
 
+/* fn(cpu, A, B), after the guest's registers were spilled. */
 static void call_c(struct asm_buf *a, const void *fn)
 {
-    asm_imm64(a, H_RAX, (uint64_t)(uintptr_t)fn);
-    asm_op(a, 2, 0xff, 2, rm_reg(H_RAX));
-}
-
-static void arguments(struct asm_buf *a)
-{
-    asm_mov(a, H_RDI, R_CPU);
+    asm_lea(a, 3, H_RDI, rm_mem(R_CPU, -(int32_t)offsetof(struct cpu, r)));
     asm_mov(a, H_RSI, R_A);
     asm_mov(a, H_RDX, R_B);
+    asm_mov(a, H_RBX, R_CPU);
+    asm_load(a, 3, H_RSP, CPU_MEM(jit_sp));
+    asm_imm64(a, H_RAX, (uint64_t)(uintptr_t)fn);
+    asm_op(a, 2, 0xff, 2, rm_reg(H_RAX));
+    asm_mov(a, R_CPU, H_RBX);
 }
 
 static void push(struct asm_buf *a, unsigned r)
@@ -203,9 +204,9 @@ static void pop(struct asm_buf *a, unsigned r)
 
 static const uint8_t saved[] = {H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15};
 
-/* RSP is a multiple of 16 in translated code; a thunk is called, so one push makes it right for C. */
 static void leave(struct asm_buf *a)
 {
+    asm_load(a, 3, H_RSP, CPU_MEM(jit_sp));
     asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 8);
     for (unsigned i = ARRAY_LEN(saved); i-- > 0;)
         pop(a, saved[i]);
@@ -219,22 +220,35 @@ static uint8_t *thunk(struct asm_buf *a)
     return a->at;
 }
 
+/* A thunk that is called. */
+static uint8_t *called(struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    asm_op(a, 2, 0x8f, 0, CPU_MEM(jit_return)); /* POP; its address counts from RSP behind the pop */
+    return t;
+}
+
+/* Touches no flag. */
+static void back(struct asm_buf *a)
+{
+    asm_op(a, 2, 0xff, 6, CPU_MEM(jit_return)); /* PUSH */
+    asm_byte(a, 0xc3);
+}
+
 /* Spill, call fn(cpu, u, index), leave when it says so, reload, return. */
 static uint8_t *call_thunk(struct jit *j, struct asm_buf *a, const void *fn)
 {
-    uint8_t *t = thunk(a);
+    uint8_t *t = called(a);
     move_pinned(a, true);
-    push(a, R_C);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
     spill_vectors(j, a);
-    arguments(a);
     call_c(a, fn);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_NE);
-    pop(a, R_C);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
     move_pinned(a, false);
-    asm_byte(a, 0xc3);
+    back(a);
     asm_patch(out, a->at);
-    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16); /* C and the return address */
     leave(a);
     return t;
 }
@@ -245,7 +259,6 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     uint8_t *t = thunk(a);
     move_pinned(a, true);
     spill_vectors(j, a);
-    arguments(a);
     call_c(a, fn);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_E);
@@ -259,46 +272,40 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
 
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
-    uint8_t *t = thunk(a);
+    uint8_t *t = called(a);
     move_pinned(a, true);
-    push(a, R_C);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
     spill_vectors(j, a);
-    asm_mov(a, H_RDI, R_CPU);
     call_c(a, (const void *)call_settle);
-    pop(a, R_C);
-    move_pinned(a, false);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
     if (load) {
-        push(a, H_RAX);
         asm_load(a, 2, H_RAX, CPU_MEM(jit_scratch));
         asm_byte(a, 0x04); /* ADD AL, 7FH: OF */
         asm_byte(a, 0x7f);
         asm_byte(a, 0x9e); /* SAHF */
-        pop(a, H_RAX);
     }
-    asm_byte(a, 0xc3);
+    move_pinned(a, false);
+    back(a);
     return t;
 }
 
 static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
 {
-    uint8_t *t = thunk(a);
-    push(a, H_RAX);
+    uint8_t *t = called(a);
+    asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
     asm_load(a, 2, H_RAX, CPU_MEM(mxcsr));
     asm_op(a, 2, 0xf7, 2, rm_reg(H_RAX)); /* NOT */
     asm_op(a, 2, 0xf7, 0, rm_reg(H_RAX)); /* TEST: any exception unmasked? */
     asm_u32(a, 0x1f80);
-    pop(a, H_RAX);
+    asm_load(a, 3, H_RAX, CPU_MEM(jit_scratch));
     uint8_t *unmasked = asm_jcc(a, CC_NE);
     asm_op(a, 2, 0x0fae, 2, CPU_MEM(mxcsr));
     move_vectors(j, a, false);
     asm_store_imm(a, 0, CPU_MEM(vec_live), 1);
-    asm_byte(a, 0xc3);
+    back(a);
     asm_patch(unmasked, a->at);
     move_pinned(a, true);
-    push(a, R_C);
-    arguments(a);
     call_c(a, (const void *)call_rest);
-    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16);
     leave(a);
     return t;
 }
@@ -332,7 +339,8 @@ bool jit_make_thunks(struct jit *j)
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
         push(a, saved[i]);
     asm_alu_imm(a, 3, 5, rm_reg(H_RSP), 8);
-    asm_mov(a, R_CPU, H_RDI);
+    asm_store(a, 3, H_RSP, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, jit_sp)));
+    asm_lea(a, 3, R_CPU, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, r)));
     asm_mov(a, R_A, H_RSI);
     move_pinned(a, false);
     asm_op(a, 2, 0xff, 4, rm_reg(R_A));
