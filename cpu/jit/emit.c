@@ -158,12 +158,14 @@ static void flush_rotation(struct emit *e)
 
 void emit_flush_flags(struct emit *e)
 {
+    emit_flush_pointers(e);
     flush_recipe(e);
     flush_rotation(e);
 }
 
 void emit_leave_flags(struct emit *e)
 {
+    emit_flush_pointers(e);
     if (e->s.rec_pending) {
         e->left_operands = (uint16_t)store_recipe(e, &e->s.rec, true, 3);
         e->s.rec_pending = e->s.settled = false;
@@ -360,7 +362,7 @@ static void after_c(struct emit *e)
     e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = false;
     e->s.host_mask = 0;
     e->s.settled = true;
-    e->s.vec_live = false;
+    e->s.vec_live = e->s.x87_live = false;
     e->s.t0_in_c = false;
     e->entry_open = false;
 }
@@ -400,7 +402,7 @@ struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
 static void close_cold(struct emit *e, unsigned first)
 {
     const struct block *b = e->b;
-    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != e->u->insn;
+    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != b->uops[e->index].insn;
     if (e->rest_open && last)
         first = MIN(first, e->rest_index);
     for (unsigned i = first; i < e->cold_count; i++) {
@@ -433,6 +435,15 @@ static void reload_vectors(struct emit *e)
     asm_alu_imm(a, 0, 7, CPU_MEM(vec_live), 0);
     uint8_t *live = asm_jcc(a, CC_NE);
     asm_call_to(a, e->j->vec_load);
+    asm_patch(live, a->at);
+}
+
+static void reload_x87(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_alu_imm(a, 0, 7, CPU_MEM(x87_live), 0);
+    uint8_t *live = asm_jcc(a, CC_NE);
+    asm_call_to(a, e->j->x87_load);
     asm_patch(live, a->at);
 }
 
@@ -484,6 +495,7 @@ static void cold_part(struct emit *e, struct cold *c)
     }
     if (e->s.t0_in_c)
         asm_store(a, 3, R_C, guest_mem(REG_T0));
+    emit_flush_pointers(e);
     if (e->s.rec_pending)
         store_recipe(e, &e->s.rec, false, 3);
     if (e->s.rot_valid)
@@ -494,7 +506,18 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_jmp_to(a, c->back);
         return;
     }
+    if (c->kind == COLD_X87) {
+        /* Its thunk spills the vector registers. */
+        asm_call_to(a, e->j->x87_load);
+        if (e->s.vec_live)
+            reload_vectors(e);
+        asm_jmp_to(a, c->back);
+        return;
+    }
     asm_call_to(a, e->j->slow);
+    /* FLDCW may have unmasked an exception: what follows it looks again. */
+    if (c->kind == COLD_REST ? e->s.x87_live : c->after.x87_live)
+        reload_x87(e);
     if (e->s.vec_live)
         reload_vectors(e);
     if (c->kind == COLD_REST) {
@@ -537,7 +560,7 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e))
         return;
     emit_step(e);
 }
@@ -553,9 +576,10 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
             e->s.t0_in_c = false; /* temporaries are dead between instructions */
         e->skip = 0;
         one_uop(e);
+        i += e->skip;
+        e->index = i;
         if (!e->in_cold)
             emit_close_run(e);
-        i += e->skip;
         close_cold(e, cold);
         if (e->a.full || e->failed)
             return false;

@@ -66,6 +66,9 @@ struct emit_state {
     bool settled;      /* the two words in struct cpu are right */
     bool t0_in_c;
     bool vec_live; /* vector registers are in the host's */
+    bool x87_live; /* x87 registers are in the host's */
+    bool pointers; /* FIP and FOP are those of micro-op x87_uop, not yet in struct cpu */
+    uint16_t x87_uop;
 };
 
 enum cold_kind {
@@ -76,6 +79,7 @@ enum cold_kind {
     COLD_EDGE,   /* leave through an edge */
     COLD_CROSS,  /* jump to another page */
     COLD_VEC,    /* load the vector registers */
+    COLD_X87,    /* load the x87 registers */
     COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
     COLD_SETTLE,
 };
@@ -184,7 +188,8 @@ struct jit {
     unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
     bool avx;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle;
+    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
+        *settle;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     void *perf_map; /* FILE */
     struct jit_stats stats;
@@ -280,6 +285,16 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop);
 /* emit_vec.c */
 bool emit_vector(struct emit *e);
 void emit_need_vec(struct emit *e);
+/* emit_x87.c */
+bool emit_x87(struct emit *e);
+void emit_need_x87(struct emit *e);
+/* Stores FIP and FOP where they are not yet in struct cpu. Uses no register, leaves the host's flags. */
+void emit_flush_pointers(struct emit *e);
+/* LAHF and SETO into the recipe. */
+void emit_store_image(struct emit *e);
+/* x87_live.c */
+void jit_x87_spill(struct cpu *cpu); /* while x87_live */
+bool jit_x87_load(struct cpu *cpu);  /* false: with this control or status word it is interpreted */
 /* flags.c: portable */
 void jit_settle_flags(struct cpu *cpu);
 

@@ -42,9 +42,13 @@ void emit_cross(struct emit *e, int64_t target)
     emit_lookup(e, COLD_END, 0);
 }
 
+#define INSN_LONGEST 15
+
+/* An instruction that may reach into the next page: its block is never linked (jit_link), the jump cache
+ * knows it. */
 static bool same_page(const struct emit *e, int64_t target)
 {
-    return target >= 0 && target < (int64_t)PAGE_SIZE && !e->b->gpa2;
+    return target >= 0 && target <= (int64_t)PAGE_SIZE - INSN_LONGEST && !e->b->gpa2;
 }
 
 /* A jump, conditional when cc < 16, to REG_PAGE + target, after emit_leave_flags(). */

@@ -174,6 +174,8 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
     ((enter_fn *)runnable(j, j->enter))(cpu, code);
     if (cpu->cc_op)
         jit_settle_flags(cpu);
+    if (cpu->x87_live)
+        jit_x87_spill(cpu);
     cpu->block = NULL;
     j->stats.exits++;
     if ((uintptr_t)cpu->jit_edge > JIT_DEAD)

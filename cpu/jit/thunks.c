@@ -31,6 +31,8 @@ static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
 {
     if (cpu->cc_op)
         jit_settle_flags(cpu);
+    if (cpu->x87_live)
+        jit_x87_spill(cpu);
     cpu->block = block_of(u, index);
     cpu->uop = u;
     struct jit_stats *stats = &cpu->code->jit->stats;
@@ -112,7 +114,7 @@ static void *call_helper_end(struct cpu *cpu, const struct uop *u, uint64_t inde
     return next_code(cpu);
 }
 
-/* Interprets from a vector micro-op to the block's end: a guest with unmasked exceptions. */
+/* Interprets from a vector or x87 micro-op to the block's end: a guest with unmasked exceptions. */
 static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
@@ -120,6 +122,7 @@ static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
     return 1;
 }
 
+/* Does not look at x87 registers: they stay where they are. */
 static void call_settle(struct cpu *cpu)
 {
     if (cpu->cc_op)
@@ -307,6 +310,24 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
     return t;
 }
 
+static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    move_pinned(a, true);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
+    spill_vectors(j, a);
+    call_c(a, (const void *)jit_x87_load);
+    asm_op(a, 0, 0x84, H_RAX, rm_reg(H_RAX)); /* TEST */
+    uint8_t *unmasked = asm_jcc(a, CC_E);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
+    move_pinned(a, false);
+    back(a);
+    asm_patch(unmasked, a->at);
+    call_c(a, (const void *)call_rest);
+    leave(a);
+    return t;
+}
+
 bool jit_make_thunks(struct jit *j, size_t room)
 {
     struct asm_buf buf = {.at = j->write, .end = j->write + room}, *a = &buf;
@@ -332,6 +353,7 @@ bool jit_make_thunks(struct jit *j, size_t room)
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
+    j->x87_load = x87_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
     j->thunks = (size_t)(a->at - j->write);
