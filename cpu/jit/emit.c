@@ -423,6 +423,20 @@ static void reload_vectors(struct emit *e)
     asm_patch(live, a->at);
 }
 
+/* A jump to the RIP in C, which the jump cache does not know; goes on behind it when nothing is found. */
+static void find_code(struct emit *e, const struct cold *c)
+{
+    struct asm_buf *a = &e->a;
+    asm_call_to(a, e->j->find);
+    uint8_t *none = asm_jcc(a, CC_E);
+    if (c->pop)
+        asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], c->pop));
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    if (!a->full)
+        asm_patch(none, a->at);
+    e->s.vec_live = false;
+}
+
 static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
@@ -431,6 +445,10 @@ static void cold_part(struct emit *e, struct cold *c)
     e->u = &e->b->uops[c->index];
     if (c->jump && !a->full)
         asm_patch(c->jump, a->at);
+    if (c->jump2 && !a->full)
+        asm_patch(c->jump2, a->at);
+    if (c->lookup)
+        find_code(e, c);
     switch (c->kind) {
     case COLD_EDGE:
         c->edge->stub = a->at;

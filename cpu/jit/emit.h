@@ -76,7 +76,10 @@ enum cold_kind {
 };
 
 struct cold {
-    uint8_t *jump; /* distance to patch */
+    uint8_t *jump;  /* distance to patch */
+    uint8_t *jump2; /* another that leads here, or NULL */
+    bool lookup;    /* the jump cache did not know the RIP in C: jit_find() is asked first */
+    int32_t pop;    /* of emit_lookup() */
     uint8_t kind;
     uint16_t index; /* micro-op */
     bool open;      /* `back` is not known yet */
@@ -124,9 +127,23 @@ struct jit_block {
     struct jit_edge *out[2];
 };
 
+/* Jump cache of a processor: an index by RIP, from a start by context on. */
+#define JIT_JUMP_BITS 14
+#define JIT_JUMPS     (2u << JIT_JUMP_BITS)
+
 struct jit_jump {
     uint64_t rip, tag, page;
     void *code;
+};
+
+/* Code by guest-physical address and key, for jumps that the jump cache does not know. */
+#define JIT_PLACE_BITS 16
+
+struct jit_place {
+    gpa_t gpa;
+    uint64_t key;
+    void *code;
+    uint64_t reserved; /* two of them to a line */
 };
 
 struct jit_arena {
@@ -140,8 +157,10 @@ struct jit {
     size_t limit, used, start; /* start: behind the thunks */
     bool avx, full;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle;
+    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle,
+        *find;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
+    _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     struct jit_arena *arena;
     void *perf_map; /* FILE */
     struct jit_stats stats;
@@ -162,6 +181,8 @@ static inline struct rm vector_mem(unsigned v)
 
 /* jit.c: memory that lives until the next flush; NULL when there is none */
 void *jit_allocate(struct jit *j, size_t n);
+/* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */
+void *jit_find(struct cpu *cpu, uint64_t rip);
 /* thunks.c */
 bool jit_make_thunks(struct jit *j);
 /* emit.c */

@@ -14,17 +14,19 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
 {
     struct asm_buf *a = &e->a;
     asm_vex(a, 3, 3, 1, 0, 0xf0, R_A, 0, rm_reg(R_C)); /* RORX */
-    asm_byte(a, JUMP_BITS);
+    asm_byte(a, JIT_JUMP_BITS);
     asm_alu(a, 2, 6, R_A, rm_reg(R_C));
-    asm_alu_imm(a, 2, 4, rm_reg(R_A), (1 << JUMP_BITS) - 1);
+    asm_alu_imm(a, 2, 4, rm_reg(R_A), (1 << JIT_JUMP_BITS) - 1);
     asm_shift_imm(a, 2, 4, rm_reg(R_A), 5);
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    struct cold *miss = emit_cold(e, kind, asm_jcc(a, CC_NE));
     asm_load(a, 3, R_B, CPU_MEM(jit_tag));
     asm_alu(a, 3, 7, R_B, rm_mem(R_A, offsetof(struct jit_jump, tag)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    miss->jump2 = asm_jcc(a, CC_NE);
+    miss->lookup = true;
+    miss->pop = pop;
     if (pop)
         asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], pop));
     asm_load(a, 3, R_B, rm_mem(R_A, offsetof(struct jit_jump, page)));

@@ -265,6 +265,24 @@ static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
     return t;
 }
 
+/* A = jit_find(cpu, C); ZF: nothing found. */
+static uint8_t *find_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    move_pinned(a, true);
+    push(a, R_C);
+    spill_vectors(j, a);
+    asm_mov(a, H_RDI, R_CPU);
+    asm_mov(a, H_RSI, R_C);
+    call_c(a, (const void *)jit_find);
+    asm_mov(a, R_A, H_RAX);
+    pop(a, R_C);
+    move_pinned(a, false);
+    asm_op(a, 3, 0x85, R_A, rm_reg(R_A));
+    asm_byte(a, 0xc3);
+    return t;
+}
+
 static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
 {
     uint8_t *t = thunk(a);
@@ -315,6 +333,7 @@ bool jit_make_thunks(struct jit *j)
     j->vec_load = vec_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
+    j->find = find_thunk(j, a);
     j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
     return !a->full;
 }
