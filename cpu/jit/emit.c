@@ -2,8 +2,8 @@
  * cpu/jit/emit.c -- from a block's micro-ops to host code: the walk, operands, flag recipes, cold parts.
  *
  * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
- * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c; what
- * these do not know is a call to the interpreter for one micro-op.
+ * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c,
+ * emit_system.c; what these do not know is a call to the interpreter for one micro-op.
  */
 #include "cpu/jit/emit.h"
 
@@ -325,10 +325,17 @@ void emit_need_flags(struct emit *e, unsigned mask)
         e->s.host_mask = HF_ZF;
         return;
     }
+    if (e->s.settled && (mask & ~(HF_CF | HF_ZF)) == 0) {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_result), 0);
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT leaves ZF alone */
+        asm_byte(a, 63);
+        e->s.host_mask = HF_CF | HF_ZF;
+        return;
+    }
     emit_flush_flags(e);
     asm_call_to(a, e->j->flags);
     e->s.host_mask = HF_ALL;
-    e->s.settled = true;
+    e->s.settled = false;
     e->s.rec_valid = false;
     e->s.vec_live = false;
 }
@@ -537,7 +544,7 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_system(e))
         return;
     emit_step(e);
 }

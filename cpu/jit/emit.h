@@ -94,6 +94,7 @@ struct cold {
 struct emit {
     struct asm_buf a;
     struct jit *j;
+    const struct cpu *cpu; /* that is about to run it; for what its model decides */
     struct block *b;
     const struct uop *u;
     unsigned index; /* of u */
@@ -234,6 +235,8 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop);
 /* emit_vec.c */
 bool emit_vector(struct emit *e);
 void emit_need_vec(struct emit *e);
+/* emit_system.c */
+bool emit_system(struct emit *e);
 /* flags.c: portable */
 void jit_settle_flags(struct cpu *cpu);
 

@@ -124,6 +124,7 @@ bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
         return false;
     *b->jit = (struct jit_block){.in = NULL};
     e->j = j;
+    e->cpu = cpu;
     e->b = b;
     /* Behind the end some bytes stay free: a jump is patched before anybody sees that the buffer is full. */
     e->a = (struct asm_buf){.at = j->write + j->used, .end = j->write + j->used + BLOCK_ROOM - 64};

@@ -243,9 +243,48 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
+/* The flags of the commonest recipes, made by the operation itself. Uses A; a recipe of another kind comes to
+ * the end. */
+static void quick_flags(struct asm_buf *a)
+{
+    static const uint8_t kinds[] = {FK_CMP, FK_TEST, FK_SUB, FK_LOGIC, FK_ADD};
+    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+        unsigned kind = kinds[i];
+        asm_load(a, 2, R_A, CPU_MEM(cc_op));
+        asm_alu_imm(a, 2, 5, rm_reg(R_A), (int32_t)kind << 2);
+        asm_alu_imm(a, 2, 7, rm_reg(R_A), 3);
+        uint8_t *other = asm_jcc(a, CC_A);
+        for (unsigned size = 4; size-- > 0;) {
+            uint8_t *not = NULL;
+            if (size) {
+                asm_alu_imm(a, 2, 7, rm_reg(R_A), (int32_t)size);
+                not = asm_jcc(a, CC_NE);
+            }
+            asm_load(a, 3, R_A, CPU_MEM(cc_a));
+            if (kind == FK_CMP) {
+                asm_alu(a, size, 7, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_TEST) {
+                asm_op_w(a, size, 0x84, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_LOGIC) {
+                asm_op_w(a, size, 0x84, R_A, rm_reg(R_A));
+            } else {
+                bool add = kind == FK_ADD;
+                asm_alu(a, size, add ? 5 : 0, R_A, CPU_MEM(cc_b));
+                asm_alu(a, size, add ? 0 : 5, R_A, CPU_MEM(cc_b));
+            }
+            asm_byte(a, 0xc3);
+            if (not )
+                asm_patch(not, a->at);
+        }
+        asm_patch(other, a->at);
+    }
+}
+
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
     uint8_t *t = thunk(a);
+    if (load)
+        quick_flags(a);
     move_pinned(a, true);
     push(a, R_C);
     spill_vectors(j, a);
