@@ -264,6 +264,7 @@ struct cpu {
     struct jit_jump *jit_jumps; /* jump cache of this processor */
     struct jit_edge *jit_edge;  /* exit that was taken */
     uint64_t jit_scratch;
+    uint64_t jit_stack; /* host stack pointer of running translated code; 0: none runs */
 
     _Alignas(32) union vreg v[VREG_COUNT]; /* host stubs take them as memory operands */
     uint32_t mxcsr;

@@ -84,6 +84,8 @@ void cpu_raise_event(struct cpu *cpu, const struct event *ev)
     leave_block(cpu);
     cpu->event = *ev;
     cpu->event.valid = true;
+    if (cpu->jit_stack)
+        jit_unwind(cpu, true);
     longjmp(cpu->jump, JUMP_EVENT);
 }
 
@@ -129,6 +131,8 @@ void cpu_resume(struct cpu *cpu)
 {
     leave_block(cpu);
     cpu->budget--;
+    if (cpu->jit_stack)
+        jit_unwind(cpu, false);
     longjmp(cpu->jump, JUMP_RESUME);
 }
 

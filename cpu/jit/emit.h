@@ -159,7 +159,7 @@ struct jit {
     bool avx, full;
     /* Thunks, in the write view. */
     uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle,
-        *find;
+        *find, *unwind;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     struct jit_arena *arena;

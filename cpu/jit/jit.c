@@ -287,6 +287,7 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
     set_context(j, cpu);
     cpu->jit_edge = NULL;
     ((enter_fn *)runnable(j, j->enter))(cpu, code);
+    cpu->jit_stack = 0;
     if (cpu->cc_op)
         jit_settle_flags(cpu);
     cpu->block = NULL;
@@ -298,7 +299,23 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
     return why;
 }
 
+typedef void unwind_fn(struct cpu *cpu, uint64_t event);
+
+void jit_unwind(struct cpu *cpu, bool event)
+{
+    struct jit *j = cpu->code->jit;
+    ((unwind_fn *)runnable(j, j->unwind))(cpu, event);
+    __builtin_unreachable();
+}
+
 #else
+
+void jit_unwind(struct cpu *cpu, bool event)
+{
+    (void)cpu;
+    (void)event;
+    require(false, "no translated code runs on this host");
+}
 
 struct jit *jit_new(size_t limit, struct error *e)
 {

@@ -11,6 +11,7 @@
 
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
+#include "cpu/vmx/vmx.h"
 
 const uint8_t jit_host_of[16] = {
     [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX, [REG_RBX] = H_RBX,
@@ -75,6 +76,21 @@ static void *next_code(struct cpu *cpu)
     cpu->block = NULL;
     cpu->jit_edge = NULL;
     return cpu->attention ? NULL : jit_lookup(cpu->code->jit, cpu);
+}
+
+/* After a VM entry or exit, or a fault: what the loop of cpu_run() does, but for anything that is rare. */
+static void *call_unwound(struct cpu *cpu, uint64_t event)
+{
+    cpu->jit_edge = NULL;
+    if (event) {
+        cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+        event_deliver(cpu);
+    }
+    if (cpu->budget <= 0)
+        return NULL;
+    if (cpu->vmx_non_root && cpu->slice_end - (uint64_t)cpu->budget >= vmx_next_deadline(cpu))
+        return NULL;
+    return next_code(cpu);
 }
 
 static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
@@ -280,6 +296,23 @@ static void quick_flags(struct asm_buf *a)
     }
 }
 
+/* unwind(cpu, event): back on the stack of translated code. */
+static uint8_t *unwind_thunk(struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    asm_mov(a, R_CPU, H_RDI);
+    asm_load(a, 3, H_RSP, CPU_MEM(jit_stack));
+    call_c(a, (const void *)call_unwound);
+    asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = asm_jcc(a, CC_E);
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
     uint8_t *t = thunk(a);
@@ -356,6 +389,7 @@ bool jit_make_thunks(struct jit *j)
     asm_alu_imm(a, 3, 5, rm_reg(H_RSP), 8);
     asm_mov(a, R_CPU, H_RDI);
     asm_mov(a, R_A, H_RSI);
+    asm_store(a, 3, H_RSP, CPU_MEM(jit_stack));
     move_pinned(a, false);
     asm_op(a, 2, 0xff, 4, rm_reg(R_A));
 
@@ -373,6 +407,7 @@ bool jit_make_thunks(struct jit *j)
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
     j->find = find_thunk(j, a);
+    j->unwind = unwind_thunk(a);
     j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
     return !a->full;
 }
