@@ -2,8 +2,8 @@
  * cpu/jit/emit.c -- from a block's micro-ops to host code: the walk, operands, flag recipes, cold parts.
  *
  * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
- * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c; what
- * these do not know is a call to the interpreter for one micro-op.
+ * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c,
+ * emit_system.c; what these do not know is a call to the interpreter for one micro-op.
  */
 #include "cpu/jit/emit.h"
 
@@ -339,10 +339,20 @@ void emit_need_flags(struct emit *e, unsigned mask)
         e->s.host_mask = HF_ZF;
         return;
     }
+    if (e->s.settled && (mask & ~(HF_CF | HF_ZF)) == 0) {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_result), 0);
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT leaves ZF alone */
+        asm_byte(a, 63);
+        e->s.host_mask = HF_CF | HF_ZF;
+        return;
+    }
     emit_flush_flags(e);
     asm_call_to(a, e->j->flags);
     e->s.host_mask = HF_ALL;
-    e->s.settled = true;
+    e->s.settled = false;
+    /* What comes here by an edge is wanted whole in struct cpu. */
+    if (e->entry_open)
+        e->entry_writes = 0xffff;
     e->s.rec_valid = e->entry_open = false;
     e->s.vec_live = false;
 }
@@ -447,6 +457,20 @@ static void reload_x87(struct emit *e)
     asm_patch(live, a->at);
 }
 
+/* A jump to the RIP in C, which the jump cache does not know; goes on behind it when nothing is found. */
+static void find_code(struct emit *e, const struct cold *c)
+{
+    struct asm_buf *a = &e->a;
+    asm_call_to(a, e->j->find);
+    uint8_t *none = asm_jcc(a, CC_E);
+    if (c->pop)
+        asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], c->pop));
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    if (!a->full)
+        asm_patch(none, a->at);
+    e->s.vec_live = false;
+}
+
 static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
@@ -455,6 +479,10 @@ static void cold_part(struct emit *e, struct cold *c)
     e->u = &e->b->uops[c->index];
     if (c->jump && !a->full)
         asm_patch(c->jump, a->at);
+    if (c->jump2 && !a->full)
+        asm_patch(c->jump2, a->at);
+    if (c->lookup)
+        find_code(e, c);
     switch (c->kind) {
     case COLD_EDGE:
         if (e->s.rec_short) {
@@ -560,7 +588,8 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e) ||
+        emit_system(e))
         return;
     emit_step(e);
 }
