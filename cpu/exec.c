@@ -85,6 +85,8 @@ void cpu_raise_event(struct cpu *cpu, const struct event *ev)
     leave_block(cpu);
     cpu->event = *ev;
     cpu->event.valid = true;
+    if (cpu->jit_running)
+        jit_unwind(cpu, true);
     longjmp(cpu->jump, JUMP_EVENT);
 }
 
@@ -130,6 +132,8 @@ void cpu_resume(struct cpu *cpu)
 {
     leave_block(cpu);
     cpu->budget--;
+    if (cpu->jit_running)
+        jit_unwind(cpu, false);
     longjmp(cpu->jump, JUMP_RESUME);
 }
 

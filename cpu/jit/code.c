@@ -135,9 +135,9 @@ static void unlink_block(struct jit_block *jb)
 void jit_drop(struct jit *j, struct block *b)
 {
     struct jit_block *jb = b->jit;
-    (void)j;
     if (!jb)
         return;
+    jit_forget_place(j, b);
     unlink_block(jb);
     jb->entry[0] = 0xe9;
     asm_patch(jb->entry + 1, jb->dead);

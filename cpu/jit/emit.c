@@ -2,8 +2,8 @@
  * cpu/jit/emit.c -- from a block's micro-ops to host code: the walk, operands, flag recipes, cold parts.
  *
  * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
- * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c; what
- * these do not know is a call to the interpreter for one micro-op.
+ * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c,
+ * emit_system.c; what these do not know is a call to the interpreter for one micro-op.
  */
 #include "cpu/jit/emit.h"
 
@@ -158,12 +158,14 @@ static void flush_rotation(struct emit *e)
 
 void emit_flush_flags(struct emit *e)
 {
+    emit_flush_pointers(e);
     flush_recipe(e);
     flush_rotation(e);
 }
 
 void emit_leave_flags(struct emit *e)
 {
+    emit_flush_pointers(e);
     if (e->s.rec_pending) {
         e->left_operands = (uint16_t)store_recipe(e, &e->s.rec, true, 3);
         e->s.rec_pending = e->s.settled = false;
@@ -337,10 +339,20 @@ void emit_need_flags(struct emit *e, unsigned mask)
         e->s.host_mask = HF_ZF;
         return;
     }
+    if (e->s.settled && (mask & ~(HF_CF | HF_ZF)) == 0) {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_result), 0);
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT leaves ZF alone */
+        asm_byte(a, 63);
+        e->s.host_mask = HF_CF | HF_ZF;
+        return;
+    }
     emit_flush_flags(e);
     asm_call_to(a, e->j->flags);
     e->s.host_mask = HF_ALL;
-    e->s.settled = true;
+    e->s.settled = false;
+    /* What comes here by an edge is wanted whole in struct cpu. */
+    if (e->entry_open)
+        e->entry_writes = 0xffff;
     e->s.rec_valid = e->entry_open = false;
     e->s.vec_live = false;
 }
@@ -360,7 +372,7 @@ static void after_c(struct emit *e)
     e->s.rec_valid = e->s.rec_pending = e->s.rot_valid = false;
     e->s.host_mask = 0;
     e->s.settled = true;
-    e->s.vec_live = false;
+    e->s.vec_live = e->s.x87_live = false;
     e->s.t0_in_c = false;
     e->entry_open = false;
 }
@@ -400,7 +412,7 @@ struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
 static void close_cold(struct emit *e, unsigned first)
 {
     const struct block *b = e->b;
-    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != e->u->insn;
+    bool last = e->index + 1u == b->uop_count || b->uops[e->index + 1].insn != b->uops[e->index].insn;
     if (e->rest_open && last)
         first = MIN(first, e->rest_index);
     for (unsigned i = first; i < e->cold_count; i++) {
@@ -436,6 +448,29 @@ static void reload_vectors(struct emit *e)
     asm_patch(live, a->at);
 }
 
+static void reload_x87(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_alu_imm(a, 0, 7, CPU_MEM(x87_live), 0);
+    uint8_t *live = asm_jcc(a, CC_NE);
+    asm_call_to(a, e->j->x87_load);
+    asm_patch(live, a->at);
+}
+
+/* A jump to the RIP in C, which the jump cache does not know; goes on behind it when nothing is found. */
+static void find_code(struct emit *e, const struct cold *c)
+{
+    struct asm_buf *a = &e->a;
+    asm_call_to(a, e->j->find);
+    uint8_t *none = asm_jcc(a, CC_E);
+    if (c->pop)
+        asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], c->pop));
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    if (!a->full)
+        asm_patch(none, a->at);
+    e->s.vec_live = false;
+}
+
 static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
@@ -444,6 +479,10 @@ static void cold_part(struct emit *e, struct cold *c)
     e->u = &e->b->uops[c->index];
     if (c->jump && !a->full)
         asm_patch(c->jump, a->at);
+    if (c->jump2 && !a->full)
+        asm_patch(c->jump2, a->at);
+    if (c->lookup)
+        find_code(e, c);
     switch (c->kind) {
     case COLD_EDGE:
         if (e->s.rec_short) {
@@ -484,6 +523,7 @@ static void cold_part(struct emit *e, struct cold *c)
     }
     if (e->s.t0_in_c)
         asm_store(a, 3, R_C, guest_mem(REG_T0));
+    emit_flush_pointers(e);
     if (e->s.rec_pending)
         store_recipe(e, &e->s.rec, false, 3);
     if (e->s.rot_valid)
@@ -494,7 +534,18 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_jmp_to(a, c->back);
         return;
     }
+    if (c->kind == COLD_X87) {
+        /* Its thunk spills the vector registers. */
+        asm_call_to(a, e->j->x87_load);
+        if (e->s.vec_live)
+            reload_vectors(e);
+        asm_jmp_to(a, c->back);
+        return;
+    }
     asm_call_to(a, e->j->slow);
+    /* FLDCW may have unmasked an exception: what follows it looks again. */
+    if (c->kind == COLD_REST ? e->s.x87_live : c->after.x87_live)
+        reload_x87(e);
     if (e->s.vec_live)
         reload_vectors(e);
     if (c->kind == COLD_REST) {
@@ -537,7 +588,8 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e) ||
+        emit_system(e))
         return;
     emit_step(e);
 }
@@ -553,9 +605,10 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
             e->s.t0_in_c = false; /* temporaries are dead between instructions */
         e->skip = 0;
         one_uop(e);
+        i += e->skip;
+        e->index = i;
         if (!e->in_cold)
             emit_close_run(e);
-        i += e->skip;
         close_cold(e, cold);
         if (e->a.full || e->failed)
             return false;

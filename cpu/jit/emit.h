@@ -66,6 +66,9 @@ struct emit_state {
     bool settled;      /* the two words in struct cpu are right */
     bool t0_in_c;
     bool vec_live; /* vector registers are in the host's */
+    bool x87_live; /* x87 registers are in the host's */
+    bool pointers; /* FIP and FOP are those of micro-op x87_uop, not yet in struct cpu */
+    uint16_t x87_uop;
 };
 
 enum cold_kind {
@@ -76,6 +79,7 @@ enum cold_kind {
     COLD_EDGE,   /* leave through an edge */
     COLD_CROSS,  /* jump to another page */
     COLD_VEC,    /* load the vector registers */
+    COLD_X87,    /* load the x87 registers */
     COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
     COLD_SETTLE,
 };
@@ -92,7 +96,10 @@ struct run {
 };
 
 struct cold {
-    uint8_t *jump; /* distance to patch */
+    uint8_t *jump;  /* distance to patch */
+    uint8_t *jump2; /* another that leads here, or NULL */
+    bool lookup;    /* the jump cache did not know the RIP in C: jit_find() is asked first */
+    int32_t pop;    /* of emit_lookup() */
     uint8_t kind;
     uint16_t index; /* micro-op */
     bool open;      /* `back` is not known yet */
@@ -108,6 +115,7 @@ struct cold {
 struct emit {
     struct asm_buf a;
     struct jit *j;
+    const struct cpu *cpu; /* that is about to run it; for what its model decides */
     struct block *b;
     const struct uop *u;
     unsigned index; /* of u */
@@ -154,11 +162,24 @@ struct jit_block {
     struct jit_edge *out[2];
 };
 
-/* Index: the low bits of RIP as they are; programs differ in them as well as a hash would. */
-#define JIT_JUMP_BITS 13
+/* Jump cache of a processor: an index by the low bits of RIP, in which programs differ as well as in a hash;
+ * from a start by context on. */
+#define JIT_JUMP_BITS 14
+#define JIT_JUMPS     (2u << JIT_JUMP_BITS)
+
 struct jit_jump {
     uint64_t rip, tag, page;
     void *code;
+};
+
+/* Code by guest-physical address and key, for jumps that the jump cache does not know. */
+#define JIT_PLACE_BITS 16
+
+struct jit_place {
+    gpa_t gpa;
+    uint64_t key;
+    void *code;
+    uint64_t reserved; /* two of them to a line */
 };
 
 struct jit_arena {
@@ -184,8 +205,10 @@ struct jit {
     unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
     bool avx;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *flags, *settle;
+    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
+        *settle, *find, *unwind;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
+    _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     void *perf_map; /* FILE */
     struct jit_stats stats;
     struct emit emit;
@@ -210,8 +233,11 @@ void jit_code_free(struct jit *j);
 void jit_code_add(struct jit *j, struct block *b);
 /* Empties the oldest region, which is filled from now on. */
 void jit_next_region(struct jit *j);
-/* jit.c: whatever remembers addresses of code forgets them. */
+/* jit.c: whatever remembers addresses of code forgets them, or those of one block. */
 void jit_forget_jumps(struct jit *j);
+void jit_forget_place(struct jit *j, const struct block *b);
+/* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */
+void *jit_find(struct cpu *cpu, uint64_t rip);
 /* perf_map.c; nothing without --perf-map */
 void jit_perf_add(const struct jit *j, const struct jit_block *jb);
 void jit_perf_rewrite(const struct jit *j);
@@ -280,6 +306,18 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop);
 /* emit_vec.c */
 bool emit_vector(struct emit *e);
 void emit_need_vec(struct emit *e);
+/* emit_x87.c */
+bool emit_x87(struct emit *e);
+void emit_need_x87(struct emit *e);
+/* Stores FIP and FOP where they are not yet in struct cpu. Uses no register, leaves the host's flags. */
+void emit_flush_pointers(struct emit *e);
+/* LAHF and SETO into the recipe. */
+void emit_store_image(struct emit *e);
+/* x87_live.c */
+void jit_x87_spill(struct cpu *cpu); /* while x87_live */
+bool jit_x87_load(struct cpu *cpu);  /* false: with this control or status word it is interpreted */
+/* emit_system.c */
+bool emit_system(struct emit *e);
 /* flags.c: portable */
 void jit_settle_flags(struct cpu *cpu);
 

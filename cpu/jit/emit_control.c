@@ -19,10 +19,12 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    struct cold *miss = emit_cold(e, kind, asm_jcc(a, CC_NE));
     asm_load(a, 3, R_B, CPU_MEM(jit_tag));
     asm_alu(a, 3, 7, R_B, rm_mem(R_A, offsetof(struct jit_jump, tag)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    miss->jump2 = asm_jcc(a, CC_NE);
+    miss->lookup = true;
+    miss->pop = pop;
     if (pop)
         asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], pop));
     asm_load(a, 3, R_B, rm_mem(R_A, offsetof(struct jit_jump, page)));
@@ -42,9 +44,13 @@ void emit_cross(struct emit *e, int64_t target)
     emit_lookup(e, COLD_END, 0);
 }
 
+#define INSN_LONGEST 15
+
+/* An instruction that may reach into the next page: its block is never linked (jit_link), the jump cache
+ * knows it. */
 static bool same_page(const struct emit *e, int64_t target)
 {
-    return target >= 0 && target < (int64_t)PAGE_SIZE && !e->b->gpa2;
+    return target >= 0 && target <= (int64_t)PAGE_SIZE - INSN_LONGEST && !e->b->gpa2;
 }
 
 /* A jump, conditional when cc < 16, to REG_PAGE + target, after emit_leave_flags(). */

@@ -278,7 +278,8 @@ static bool agrees(const struct emit_state *x, const struct emit_state *y)
 {
     if (x->rec_valid != y->rec_valid || x->rec_pending != y->rec_pending || x->rec_short != y->rec_short ||
         x->rot_valid != y->rot_valid || x->settled != y->settled || x->t0_in_c != y->t0_in_c ||
-        x->vec_live != y->vec_live || (y->host_mask & ~x->host_mask))
+        x->vec_live != y->vec_live || x->x87_live != y->x87_live || x->pointers != y->pointers ||
+        (x->pointers && x->x87_uop != y->x87_uop) || (y->host_mask & ~x->host_mask))
         return false;
     if ((y->rec_valid || y->rec_pending) && !same_recipe(&x->rec, &y->rec))
         return false;
@@ -322,8 +323,10 @@ void emit_cold_run(struct emit *e, const struct run *run)
     if (!emit_uops(e, run->first, run->last))
         e->failed = true;
     e->in_cold = false;
-    if (!agrees(&e->s, &run->after))
+    if (!run->back || !agrees(&e->s, &run->after)) {
         e->failed = true;
+        return;
+    }
     asm_jmp_to(&e->a, run->back);
 }
 

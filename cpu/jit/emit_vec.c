@@ -3,12 +3,14 @@
  *
  * XMM (YMM) 0 to 15 are the host's own while cpu->vec_live is set; temporaries are in struct cpu. The host's
  * MXCSR has the guest's rounding and all exceptions masked; a guest that unmasks one is interpreted. A load
- * whose only use is the next instruction's memory operand is merged with it.
+ * whose only use is the next instruction's memory operand is merged with it, and so is a store of its result.
+ * MMX registers are those of the x87 state (emit_x87.c).
  */
 #include "cpu/jit/emit.h"
 
 #if defined(__x86_64__)
 
+#include "cpu/ir/helper.h"
 #include "cpu/jit/stub.h"
 
 void emit_need_vec(struct emit *e)
@@ -35,7 +37,9 @@ static const struct stub_request *request_of(const struct uop *u)
 static bool can_emit(const struct uop *u)
 {
     const struct stub_request *q = request_of(u);
-    if (q->reg == STUB_MMX || q->rm == STUB_MMX)
+    /* CVTPI2PS and CVTPI2PD from memory: whether they leave x87 operation is not the same everywhere. */
+    if (q->map == STUB_MAP_0F && q->opcode == 0x2a && q->rm_memory && (!q->prefix || q->prefix == 0x66) &&
+        !q->vex)
         return false;
     if (q->extension == 0xff && q->reg == STUB_XMM && u->d >= 16)
         return false;
@@ -65,8 +69,7 @@ static void encode(struct emit *e, const struct stub_request *q, unsigned reg, u
         asm_byte(a, q->imm);
 }
 
-/* LAHF and SETO into the recipe. */
-static void store_image(struct emit *e)
+void emit_store_image(struct emit *e)
 {
     struct asm_buf *a = &e->a;
     asm_store(a, 3, H_RAX, CPU_MEM(jit_scratch));
@@ -116,7 +119,7 @@ static void instruction(struct emit *e, struct rm place)
         asm_store(&e->a, 3, R_C, guest_mem(put_reg));
     if (q->flags_write) {
         emit_drop_flags(e);
-        store_image(e);
+        emit_store_image(e);
         e->s.host_mask = HF_ALL;
     }
 }
@@ -125,7 +128,11 @@ static void instruction(struct emit *e, struct rm place)
 static void prepare(struct emit *e, const struct uop *u)
 {
     const struct stub_request *q = request_of(u);
-    emit_need_vec(e);
+    bool mmx = q->reg == STUB_MMX || q->rm == STUB_MMX;
+    if (!mmx || q->reg == STUB_XMM || q->rm == STUB_XMM || q->mxcsr)
+        emit_need_vec(e);
+    if (mmx)
+        emit_need_x87(e);
     if (q->extension == 0xff && q->reg == STUB_GPR) {
         if (q->reg_write)
             emit_before_write(e, u->d);
@@ -287,6 +294,35 @@ static bool store(struct emit *e)
     return true;
 }
 
+/* A store's result written in place: VSTUB into a temporary and VSTORE of it, perhaps behind a probe. */
+static bool store_result(struct emit *e)
+{
+    const struct uop *u = e->u;
+    bool probe = u->op == UOP_HELPER && u->aux == HELPER_vector_probe;
+    const struct uop *run = u + probe, *st = run + 1;
+    if (e->in_cold || e->merged || e->index + probe + 1u >= e->b->uop_count || run->op != UOP_VSTUB ||
+        run->insn != u->insn || st->insn != u->insn)
+        return false;
+    if ((st->op != UOP_VSTORE && st->op != UOP_VSTORE16 && st->op != UOP_VSTORE32) || st->d != run->a ||
+        st->d < 16)
+        return false;
+    const struct stub_request *q = request_of(run);
+    if (!q->rm_memory || !q->rm_write || q->rm_read || !can_emit(run) || !emit_native_address(e, st))
+        return false;
+    /* A run of stack accesses may want it on its own; the probe knows that CS cannot be written. */
+    if (st->a == REG_RSP || (probe && AM_SEG(st->am) == SEG_CS && !e->long_mode))
+        return false;
+    unsigned bytes = bytes_of(st);
+    prepare(e, run);
+    emit_address(e, st);
+    emit_tlb(e, bytes, true, COLD_REST, st->op != UOP_VSTORE && st->imm ? bytes : 0);
+    e->u = run;
+    instruction(e, e->place);
+    e->u = u;
+    e->skip = probe + 1u;
+    return true;
+}
+
 static bool move(struct emit *e)
 {
     const struct uop *u = e->u;
@@ -305,7 +341,7 @@ static bool move(struct emit *e)
 
 bool emit_vector(struct emit *e)
 {
-    return stub(e) || load(e) || store(e) || move(e);
+    return store_result(e) || stub(e) || load(e) || store(e) || move(e);
 }
 
 #endif

@@ -34,7 +34,9 @@ struct jit *jit_new(size_t limit, struct error *e)
     *e = (struct error){0};
     if (!host_has_needed(&avx))
         return NULL;
-    struct jit *j = calloc(1, sizeof(*j));
+    struct jit *j = aligned_alloc(64, ALIGN_UP(sizeof(*j), 64));
+    if (j)
+        memset(j, 0, sizeof(*j));
     if (!j) {
         error_set(e, "no memory for translated code");
         return NULL;
@@ -93,6 +95,7 @@ bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
 {
     if (b->refused)
         return false;
+    j->emit.cpu = cpu;
     bool done = emit_here(j, b);
     if (!done && j->emit.a.full && j->regions[j->region].used) {
         jit_next_region(j);
@@ -115,6 +118,21 @@ bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b)
     return true;
 }
 
+/* The place in the table of code for a block: one line of the host's cache says what the chains of the block
+ * cache would say in several. */
+static struct jit_place *place_of(struct jit *j, gpa_t gpa, uint32_t key)
+{
+    uint64_t h = (gpa ^ (uint64_t)key << 32 ^ key) * 0x9e3779b97f4a7c15ull;
+    return &j->places[h >> (64 - JIT_PLACE_BITS)];
+}
+
+void jit_forget_place(struct jit *j, const struct block *b)
+{
+    struct jit_place *p = place_of(j, b->gpa, b->key);
+    if (p->code == b->code)
+        p->code = NULL;
+}
+
 /* -- Running ------------------------------------------------------------------------------------------- */
 
 typedef void enter_fn(struct cpu *cpu, void *code);
@@ -128,11 +146,20 @@ static uint64_t tag_of(const struct cpu *cpu)
 
 static struct jit_jump *jumps_of(struct jit *j, struct cpu *cpu)
 {
-    if (!j->jumps[cpu->id]) {
-        j->jumps[cpu->id] = calloc(1u << JIT_JUMP_BITS, sizeof(struct jit_jump));
-        require(j->jumps[cpu->id], "out of host memory for the jump cache");
+    struct jit_jump **at = &j->jumps[cpu->id];
+    if (!*at) {
+        *at = calloc(JIT_JUMPS, sizeof(struct jit_jump));
+        require(*at, "out of host memory for the jump cache");
     }
-    return j->jumps[cpu->id];
+    /* Each context begins at a place of its own, so that the same RIPs in several do not meet. */
+    return *at + (cpu->tlb->index * 0x9e3779b1u >> (32 - JIT_JUMP_BITS));
+}
+
+/* What translated code looks up is of the present mode and context from now on. */
+static void set_context(struct jit *j, struct cpu *cpu)
+{
+    cpu->jit_jumps = jumps_of(j, cpu);
+    cpu->jit_tag = tag_of(cpu);
 }
 
 static unsigned jump_index(uint64_t rip)
@@ -144,15 +171,43 @@ void jit_forget_jumps(struct jit *j)
 {
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         if (j->jumps[i])
-            memset(j->jumps[i], 0, sizeof(struct jit_jump) << JIT_JUMP_BITS);
+            memset(j->jumps[i], 0, sizeof(struct jit_jump) * JIT_JUMPS);
+    memset(j->places, 0, sizeof(j->places));
+}
+
+/* The code of a block in RAM that is there already and whose page the context knows: all that needs no walk
+ * and cannot fault. */
+void *jit_find(struct cpu *cpu, uint64_t rip)
+{
+    struct jit *j = cpu->code->jit;
+    const struct tlb *t = cpu->tlb;
+    unsigned i = (unsigned)(rip >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
+    uint64_t page = rip & ~PAGE_MASK;
+    if (!(cpu->key & KEY_L) || t->exec[i].tag != page)
+        return NULL;
+    gpa_t gpa = t->exec[i].gpa + (rip & PAGE_MASK);
+    struct jit_place *p = place_of(j, gpa, cpu->key);
+    if (p->gpa != gpa || p->key != cpu->key || !p->code) {
+        struct block *b = code_cache_find(cpu->code, gpa, cpu->key);
+        if (!b || !b->code || b->gpa2)
+            return NULL;
+        *p = (struct jit_place){.gpa = gpa, .key = cpu->key, .code = b->code};
+    }
+    if (!phys_page(cpu->phys, gpa))
+        return NULL;
+    cpu->jit_jumps[jump_index(rip)] =
+        (struct jit_jump){.rip = rip, .tag = cpu->jit_tag, .page = page, .code = p->code};
+    cpu->r[REG_PAGE] = page;
+    j->stats.misses++;
+    return p->code;
 }
 
 void *jit_lookup(struct jit *j, struct cpu *cpu)
 {
-    struct jit_jump *e = &jumps_of(j, cpu)[jump_index(cpu->rip)];
-    cpu->jit_tag = tag_of(cpu);
-    if (e->rip != cpu->rip || e->tag != cpu->jit_tag)
-        return NULL;
+    set_context(j, cpu);
+    struct jit_jump *e = &cpu->jit_jumps[jump_index(cpu->rip)];
+    if (unlikely(e->rip != cpu->rip || e->tag != cpu->jit_tag))
+        return jit_find(cpu, cpu->rip);
     cpu->r[REG_PAGE] = e->page;
     return e->code;
 }
@@ -168,12 +223,14 @@ void jit_remember(struct jit *j, struct cpu *cpu, struct block *b)
 
 enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
 {
-    cpu->jit_jumps = jumps_of(j, cpu);
-    cpu->jit_tag = tag_of(cpu);
+    set_context(j, cpu);
     cpu->jit_edge = NULL;
     ((enter_fn *)runnable(j, j->enter))(cpu, code);
+    cpu->jit_running = false;
     if (cpu->cc_op)
         jit_settle_flags(cpu);
+    if (cpu->x87_live)
+        jit_x87_spill(cpu);
     cpu->block = NULL;
     j->stats.exits++;
     if ((uintptr_t)cpu->jit_edge > JIT_DEAD)
@@ -183,7 +240,23 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code)
     return why;
 }
 
+typedef void unwind_fn(struct cpu *cpu, uint64_t event);
+
+void jit_unwind(struct cpu *cpu, bool event)
+{
+    struct jit *j = cpu->code->jit;
+    ((unwind_fn *)runnable(j, j->unwind))(cpu, event);
+    __builtin_unreachable();
+}
+
 #else
+
+void jit_unwind(struct cpu *cpu, bool event)
+{
+    (void)cpu;
+    (void)event;
+    require(false, "no translated code runs on this host");
+}
 
 struct jit *jit_new(size_t limit, struct error *e)
 {

@@ -58,6 +58,10 @@ struct jit_edge *jit_exit_edge(struct cpu *cpu);
 /* Lets that exit lead to `to` (same page, same key) from now on. */
 void jit_link(struct jit *j, struct jit_edge *edge, struct block *to);
 
+/* While translated code runs (cpu->jit_running): drops the calls to C that it has made; then delivers
+ * cpu->event, when `event` is true, and goes on at cpu->rip. */
+NORETURN void jit_unwind(struct cpu *cpu, bool event);
+
 /* Jump cache: code for a RIP in the present mode and context, or NULL; sets REG_PAGE when found. */
 void *jit_lookup(struct jit *j, struct cpu *cpu);
 void jit_remember(struct jit *j, struct cpu *cpu, struct block *b);

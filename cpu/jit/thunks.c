@@ -12,6 +12,7 @@
 
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
+#include "cpu/vmx/vmx.h"
 
 const uint8_t jit_host_of[16] = {
     [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX, [REG_RBX] = H_RBX,
@@ -31,6 +32,8 @@ static void begin(struct cpu *cpu, const struct uop *u, unsigned index)
 {
     if (cpu->cc_op)
         jit_settle_flags(cpu);
+    if (cpu->x87_live)
+        jit_x87_spill(cpu);
     cpu->block = block_of(u, index);
     cpu->uop = u;
     struct jit_stats *stats = &cpu->code->jit->stats;
@@ -89,6 +92,21 @@ static void *next_code(struct cpu *cpu)
     return cpu->attention ? NULL : jit_lookup(cpu->code->jit, cpu);
 }
 
+/* After a VM entry or exit, or a fault: what the loop of cpu_run() does, but for anything that is rare. */
+static void *call_unwound(struct cpu *cpu, uint64_t event)
+{
+    cpu->jit_edge = NULL;
+    if (event) {
+        cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+        event_deliver(cpu);
+    }
+    if (cpu->budget <= 0)
+        return NULL;
+    if (cpu->vmx_non_root && cpu->slice_end - (uint64_t)cpu->budget >= vmx_next_deadline(cpu))
+        return NULL;
+    return next_code(cpu);
+}
+
 static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
@@ -112,7 +130,7 @@ static void *call_helper_end(struct cpu *cpu, const struct uop *u, uint64_t inde
     return next_code(cpu);
 }
 
-/* Interprets from a vector micro-op to the block's end: a guest with unmasked exceptions. */
+/* Interprets from a vector or x87 micro-op to the block's end: a guest with unmasked exceptions. */
 static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
@@ -120,6 +138,7 @@ static uint64_t call_rest(struct cpu *cpu, const struct uop *u, uint64_t index)
     return 1;
 }
 
+/* Does not look at x87 registers: they stay where they are. */
 static void call_settle(struct cpu *cpu)
 {
     if (cpu->cc_op)
@@ -267,9 +286,65 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
+/* The flags of the commonest recipes, made by the operation itself. Uses A; a recipe of another kind comes to
+ * the end. */
+static void quick_flags(struct asm_buf *a)
+{
+    static const uint8_t kinds[] = {FK_CMP, FK_TEST, FK_SUB, FK_LOGIC, FK_ADD};
+    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+        unsigned kind = kinds[i];
+        asm_load(a, 3, R_A, CPU_MEM(cc_op));
+        asm_alu_imm(a, 3, 5, rm_reg(R_A), (int32_t)kind << 2);
+        asm_alu_imm(a, 3, 7, rm_reg(R_A), 3);
+        uint8_t *other = asm_jcc(a, CC_A);
+        for (unsigned size = 4; size-- > 0;) {
+            uint8_t *not = NULL;
+            if (size) {
+                asm_alu_imm(a, 2, 7, rm_reg(R_A), (int32_t)size);
+                not = asm_jcc(a, CC_NE);
+            }
+            asm_load(a, 3, R_A, CPU_MEM(cc_a));
+            if (kind == FK_CMP) {
+                asm_alu(a, size, 7, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_TEST) {
+                asm_op_w(a, size, 0x84, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_LOGIC) {
+                asm_op_w(a, size, 0x84, R_A, rm_reg(R_A));
+            } else {
+                bool add = kind == FK_ADD;
+                asm_alu(a, size, add ? 5 : 0, R_A, CPU_MEM(cc_b));
+                asm_alu(a, size, add ? 0 : 5, R_A, CPU_MEM(cc_b));
+            }
+            back(a);
+            if (not )
+                asm_patch(not, a->at);
+        }
+        asm_patch(other, a->at);
+    }
+}
+
+/* unwind(cpu, event): back on the stack of translated code. */
+static uint8_t *unwind_thunk(struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    asm_lea(a, 3, R_CPU, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, r)));
+    asm_mov(a, R_A, H_RSI);
+    call_c(a, (const void *)call_unwound);
+    asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = asm_jcc(a, CC_E);
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
     uint8_t *t = called(a);
+    if (load)
+        quick_flags(a);
     move_pinned(a, true);
     asm_store(a, 3, R_C, CPU_MEM(jit_c));
     spill_vectors(j, a);
@@ -282,6 +357,23 @@ static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
         asm_byte(a, 0x9e); /* SAHF */
     }
     move_pinned(a, false);
+    back(a);
+    return t;
+}
+
+/* A = jit_find(cpu, C); ZF: nothing found. */
+static uint8_t *find_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    move_pinned(a, true);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
+    spill_vectors(j, a);
+    asm_mov(a, R_A, R_C);
+    call_c(a, (const void *)jit_find);
+    asm_mov(a, R_A, H_RAX);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
+    move_pinned(a, false);
+    asm_op(a, 3, 0x85, R_A, rm_reg(R_A));
     back(a);
     return t;
 }
@@ -307,6 +399,24 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
     return t;
 }
 
+static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    move_pinned(a, true);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
+    spill_vectors(j, a);
+    call_c(a, (const void *)jit_x87_load);
+    asm_op(a, 0, 0x84, H_RAX, rm_reg(H_RAX)); /* TEST */
+    uint8_t *unmasked = asm_jcc(a, CC_E);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
+    move_pinned(a, false);
+    back(a);
+    asm_patch(unmasked, a->at);
+    call_c(a, (const void *)call_rest);
+    leave(a);
+    return t;
+}
+
 bool jit_make_thunks(struct jit *j, size_t room)
 {
     struct asm_buf buf = {.at = j->write, .end = j->write + room}, *a = &buf;
@@ -318,6 +428,7 @@ bool jit_make_thunks(struct jit *j, size_t room)
     asm_store(a, 3, H_RSP, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, jit_sp)));
     asm_lea(a, 3, R_CPU, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, r)));
     asm_mov(a, R_A, H_RSI);
+    asm_store_imm(a, 0, CPU_MEM(jit_running), 1);
     move_pinned(a, false);
     asm_op(a, 2, 0xff, 4, rm_reg(R_A));
 
@@ -332,8 +443,11 @@ bool jit_make_thunks(struct jit *j, size_t room)
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
+    j->x87_load = x87_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
+    j->find = find_thunk(j, a);
+    j->unwind = unwind_thunk(a);
     j->thunks = (size_t)(a->at - j->write);
     return !a->full;
 }

@@ -211,6 +211,24 @@ static void memory_operand(struct program *p, struct piece *i, uint8_t *rex, uns
         piece_number(i, (uint64_t)((int64_t)(r >> 24 & 0x1ff) - 0x80), 4);
 }
 
+/* x87, or MMX: without prefixes, the opcode in `opcode`. */
+static void roll_fpu_opcode(struct program *p, struct piece *i, unsigned opcode)
+{
+    if (dice_chance(&p->d, 70)) {
+        piece_byte(i, 0xd8 | (opcode & 7));
+        return;
+    }
+    piece_byte(i, 0x0f);
+    if (dice_chance(&p->d, 10)) {
+        piece_byte(i, 0x38);
+        piece_byte(i, opcode & 0x1f);
+    } else if (dice_chance(&p->d, 10)) {
+        piece_byte(i, dice_chance(&p->d, 50) ? 0x77 : 0x2a | (opcode & 7)); /* EMMS; CVTPI2PS and its like */
+    } else {
+        piece_byte(i, dice_chance(&p->d, 40) ? 0x60 | (opcode & 0x1f) : 0xc0 | (opcode & 0x3f));
+    }
+}
+
 /* Rolls bytes that may be an instruction. */
 static void roll_bytes(struct program *p, struct piece *i)
 {
@@ -237,7 +255,11 @@ static void roll_bytes(struct program *p, struct piece *i)
     } else {
         piece_byte(&tail, 0xc0 | reg << 3 | (r >> 46 & 7));
     }
-    if (map >= 94) { /* VEX: the map, the prefix and W at random */
+    if (p->fpu && r >> 59 & 3) {
+        if (has_rex)
+            piece_byte(i, rex);
+        roll_fpu_opcode(p, i, opcode);
+    } else if (map >= 94) { /* VEX: the map, the prefix and W at random */
         unsigned rxb = p->width == 8 ? (~rex & 7u) << 5 : 0xe0;
         piece_byte(i, 0xc4);
         piece_byte(i, rxb | (1 + (unsigned)dice_below(&p->d, 3)));

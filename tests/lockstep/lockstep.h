@@ -48,8 +48,10 @@ enum {
     VAR_COUNTS = VARS + 8,      /* of interrupts and the like */
     VAR_MXCSR = VARS + 12,      /* the default */
     VAR_EXITS = VARS + 16,      /* L1's */
+    VAR_FCW = VARS + 20,        /* a control word */
     VAR_LOOPS = VARS + 0x40,    /* counters of loops in memory */
     VAR_WITNESS = VARS + 0xc00, /* sums of flags and registers: what was wrong once stays wrong */
+    VAR_FXSAVE = VARS + 0xa00,  /* x87 and SSE state */
     VAR_TARGETS = VARS + 0x200, /* addresses of functions, then tables of jumps */
 };
 
@@ -85,6 +87,7 @@ struct program {
     enum mode mode;
     enum paging paging;
     bool user, stress, vmx, pcid;
+    bool fpu;       /* x87 and MMX instructions above all */
     bool flat;      /* DS is; else absolute addresses go by GS */
     unsigned width; /* bytes of an operand by default, and of an address in a table: 2, 4, 8 */
 

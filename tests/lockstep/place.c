@@ -208,7 +208,7 @@ static void make_registers(struct program *p, struct cpu *cpu)
         cpu->x87.r[i].q[0] = dice_odd(&p->d) | BIT(63);
         cpu->x87.r[i].q[1] = 0x3ff0 + dice_below(&p->d, 32);
     }
-    cpu->x87.ftw = 0xff;
+    cpu->x87.ftw = p->fpu ? (uint8_t)dice_roll(&p->d) : 0xff;
     cpu->xcr0 = 3;
     cpu_set_rflags(cpu, FLAG_1 | FLAG_IF | (dice_roll(&p->d) & FLAGS_ARITH));
 }

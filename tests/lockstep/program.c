@@ -9,9 +9,10 @@
 
 #include <string.h>
 
-const char *const kinds[] = {"long64",        "compat",   "protected32", "protected16", "real",  "stress64",
-                             "stress-compat", "stress32", "stress16",    "stress-real", "l2-64", "l2-compat",
-                             "l2-32",         "l2-16",    "l2-real",     NULL};
+const char *const kinds[] = {"long64",   "compat",        "protected32", "protected16", "real",
+                             "stress64", "stress-compat", "stress32",    "stress16",    "stress-real",
+                             "l2-64",    "l2-compat",     "l2-32",       "l2-16",       "l2-real",
+                             "x87-64",   "x87-compat",    "x87-32",      NULL};
 
 /* -- Jumps --------------------------------------------------------------------------------------------- */
 
@@ -368,6 +369,38 @@ static void witness_item(struct program *p)
     }
 }
 
+/* -- x87 state ----------------------------------------------------------------------------------------- */
+
+/* A control word with all exceptions masked, mostly; other state is saved and restored around instructions.
+ */
+static void fpu_item(struct program *p)
+{
+    struct piece i = {.n = 0};
+    uint32_t masks = dice_chance(&p->d, 85) ? 0x3f : (uint32_t)dice_below(&p->d, 0x40);
+    switch (dice_below(&p->d, 6)) {
+    case 0:
+        put_bytes(p, 2, 0xe3db); /* fninit */
+        break;
+    case 1:
+        put_bytes(p, 2, 0xe2db); /* fnclex */
+        break;
+    case 2:
+        piece_absolute(p, &i, 0, 0x0fae, 0, VAR_FXSAVE);
+        piece_put(p, &i);
+        some_items(p, 4);
+        i.n = 0;
+        piece_absolute(p, &i, 0, 0x0fae, 1, VAR_FXSAVE);
+        piece_put(p, &i);
+        break;
+    default: /* fnclex; fldcw: else #MF for ever */
+        put_bytes(p, 2, 0xe2db);
+        put_store32(p, VAR_FCW, masks | (uint32_t)dice_below(&p->d, 16) << 8);
+        piece_absolute(p, &i, 0, 0xd9, 5, VAR_FCW);
+        piece_put(p, &i);
+        break;
+    }
+}
+
 /* -- The whole ----------------------------------------------------------------------------------------- */
 
 void random_item(struct program *p)
@@ -377,6 +410,10 @@ void random_item(struct program *p)
         return;
     if (p->stress && r >= 80 && dice_chance(&p->d, 70)) {
         stress_item(p);
+        return;
+    }
+    if (p->fpu && dice_chance(&p->d, 10)) {
+        fpu_item(p);
         return;
     }
     if (r < 68 || p->depth > 3) {
@@ -449,6 +486,7 @@ static void choose(struct program *p, const char *kind)
             p->mode = i;
     p->vmx = strstr(kind, "l2") != NULL;
     p->stress = p->vmx || strstr(kind, "stress") != NULL;
+    p->fpu = strstr(kind, "x87") != NULL;
     p->flat = p->mode >= MODE_PROTECTED32;
     p->width = p->mode <= MODE_PROTECTED16 ? 2 : p->mode == MODE_LONG64 ? 8 : 4;
     p->user = p->mode >= MODE_COMPATIBILITY && dice_chance(&p->d, 40);
