@@ -2,11 +2,11 @@
  * cpu/jit/code.c -- code memory: regions that are filled in turn, the blocks in them, the edges between
  * blocks.
  *
- * Code memory is one memfd seen twice, writable here and executable there (W^X): thunks, then regions of
- * equal size. Each region has an arena for what is known of its blocks. When the region that is being filled
- * is full, the next one, which is the oldest, is emptied: its blocks lose their code, jumps into it lead to
- * their stubs again, and the jump caches are cleared. The blocks themselves stay, and are translated again
- * when they are met.
+ * Code memory is seen twice, writable here and executable there (W^X): thunks, then regions of equal size. It
+ * is shared and has no name, because `perf` looks into its map for such memory only. Each region has an arena
+ * for what is known of its blocks. When the region that is being filled is full, the next one, which is the
+ * oldest, is emptied: its blocks lose their code, jumps into it lead to their stubs again, and the jump
+ * caches are cleared. The blocks themselves stay, and are translated again when they are met.
  *
  * Promise: nothing outside a region points into its arena or its code once it is empty. An edge is in the
  * list of the block that it leads to, and leaves that list when either end goes.
@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #if defined(__x86_64__)
 
@@ -34,16 +33,13 @@ bool jit_code_init(struct jit *j, size_t limit, struct error *e)
         j->regions[i].start = THUNK_ROOM + i * each;
         j->regions[i].end = j->regions[i].start + each;
     }
-    int fd = memfd_create("droste-code", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)j->size)) {
-        if (fd >= 0)
-            close(fd);
+    j->write = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (j->write == MAP_FAILED)
         return error_set(e, "no memory for translated code");
-    }
-    j->write = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->run = mmap(NULL, j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    close(fd);
-    if (j->write == MAP_FAILED || j->run == MAP_FAILED || !jit_make_thunks(j, THUNK_ROOM))
+    /* An old size of 0 maps the same pages once more. */
+    j->run = mremap(j->write, 0, j->size, MREMAP_MAYMOVE);
+    if (j->run == MAP_FAILED || mprotect(j->run, j->size, PROT_READ | PROT_EXEC) ||
+        !jit_make_thunks(j, THUNK_ROOM))
         return error_set(e, "no executable memory for translated code");
     return true;
 }

@@ -56,6 +56,9 @@ mapped() {
     "$DROSTE" -kernel "$OUT/many-blocks.elf" -nographic -no-reboot "${exit_device[@]}" -smp "$1" -accel jit,hot=1,cache=1M \
         --perf-map --stats "$OUT/stats.json" --state-hash "50000,$OUT/hash-jit" </dev/null >"$OUT/out" 2>"$OUT/err" &
     local pid=$!
+    until grep ' r-xs ' "/proc/$pid/maps" >"$OUT/maps" 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do
+        sleep 0.01
+    done
     status=0
     wait "$pid" || status=$?
     mv "/tmp/perf-$pid.map" "$OUT/map"
@@ -69,6 +72,8 @@ check "many blocks, jit: status $status" [ "$status" = "$passed_status" ]
 check "many blocks: code was evicted" grep -q -E '"evictions":[^0-9]*[1-9][0-9]' "$OUT/stats.json"
 check "many blocks: the same hashes" cmp -s "$OUT/hash-interp" "$OUT/hash-jit"
 check "perf map: many blocks" [ "$(grep -c -E '^[0-9a-f]+ [0-9a-f]+ guest_[0-9a-f]+_[0-9a-f]+$' "$OUT/map")" -gt 100 ]
+# perf asks the map for memory without a file only; it knows it by this name.
+check "perf map: executable: $(cat "$OUT/maps")" grep -q '/dev/zero (deleted)$' "$OUT/maps"
 check "perf map: the thunks" grep -q -E ' droste_thunks$' "$OUT/map"
 overlaps() {
     perl -ne '($a, $n) = map { hex } (split)[0, 1]; push @r, [$a, $n];
