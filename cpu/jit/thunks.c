@@ -312,21 +312,18 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
 
 static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
 {
-    uint8_t *t = thunk(a);
+    uint8_t *t = called(a);
     move_pinned(a, true);
-    push(a, R_C);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
     spill_vectors(j, a);
-    asm_mov(a, H_RDI, R_CPU);
     call_c(a, (const void *)jit_x87_load);
     asm_op(a, 0, 0x84, H_RAX, rm_reg(H_RAX)); /* TEST */
     uint8_t *unmasked = asm_jcc(a, CC_E);
-    pop(a, R_C);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
     move_pinned(a, false);
-    asm_byte(a, 0xc3);
+    back(a);
     asm_patch(unmasked, a->at);
-    arguments(a);
     call_c(a, (const void *)call_rest);
-    asm_alu_imm(a, 3, 0, rm_reg(H_RSP), 16);
     leave(a);
     return t;
 }
