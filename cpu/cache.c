@@ -7,6 +7,7 @@
  */
 #include "cpu/cache.h"
 #include "cpu/jit/jit.h"
+#include "cpu/profile.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -180,11 +181,14 @@ void code_cache_free(struct code_cache *c)
 {
     if (!c)
         return;
-    if (c->pages && c->ir)
-        code_cache_clear(c);
+    if (c->pages && c->ir) {
+        drop_all(c);
+        free_dead(c);
+    }
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         free(c->jumps[i]);
     jit_free(c->jit);
+    profile_free(c->profile);
     free(c->pages);
     free(c->ir);
     free(c);
@@ -192,7 +196,7 @@ void code_cache_free(struct code_cache *c)
 
 void code_cache_collect(struct code_cache *c)
 {
-    if (unlikely(c->bytes > c->limit || (c->jit && jit_full(c->jit))))
+    if (unlikely(c->bytes > c->limit))
         code_cache_clear(c);
     else if (c->dead && c->stats.dropped % 4096 == 0)
         free_dead(c);

@@ -38,6 +38,7 @@ struct code_cache {
     struct jump_entry *jumps[PHYS_MMUS_MAX]; /* by processor, allocated at its first run */
     struct ir *ir;                           /* scratch of the translator */
     struct jit *jit;                         /* back end, or NULL */
+    struct profile *profile;                 /* --profile, or NULL */
     uint32_t hot;                            /* runs of a block before it is translated */
     struct code_cache_stats stats;
 };

@@ -1,12 +1,19 @@
 /*
  * cpu/dump.c -- a block as people read it: guest instructions, micro-ops, host code (-d in_asm,op,out_asm).
  *
- * Reads guest memory without side effects and writes to the trace's output only.
+ * Reads guest memory without side effects and writes to the trace's output, or where the caller says, only.
  */
 #include <Zydis/Zydis.h>
 #include <string.h>
 #include "base/trace.h"
 #include "cpu/exec.h"
+
+static ZydisMachineMode mode_of(uint32_t key)
+{
+    return key & KEY_L   ? ZYDIS_MACHINE_MODE_LONG_64
+           : key & KEY_D ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
+                         : ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
+}
 
 static void disassemble(FILE *out, ZydisMachineMode mode, uint64_t address, const uint8_t *bytes, size_t n)
 {
@@ -44,11 +51,8 @@ void dump_block(struct cpu *cpu, const struct block *b, uint64_t rip)
     trace_in_asm(cpu->trace, b->gpa, b->key);
     if (out && trace_on(cpu->trace, TRACE_in_asm)) {
         gva_t linear = rip + (b->key & KEY_L ? 0 : cpu->seg[SEG_CS].base);
-        ZydisMachineMode mode = b->key & KEY_L   ? ZYDIS_MACHINE_MODE_LONG_64
-                                : b->key & KEY_D ? ZYDIS_MACHINE_MODE_LONG_COMPAT_32
-                                                 : ZYDIS_MACHINE_MODE_LONG_COMPAT_16;
         if (n <= sizeof(bytes) && cpu_peek(cpu, linear, bytes, (unsigned)n))
-            disassemble(out, mode, rip, bytes, n);
+            disassemble(out, mode_of(b->key), rip, bytes, n);
     }
     trace_op(cpu->trace, b->gpa, b->key);
     if (out && trace_on(cpu->trace, TRACE_op))
@@ -57,6 +61,11 @@ void dump_block(struct cpu *cpu, const struct block *b, uint64_t rip)
             ir_print(&b->uops[i], text, sizeof(text));
             fprintf(out, "  %2u  %s\n", b->uops[i].insn, text);
         }
+}
+
+void dump_guest_code(FILE *out, uint32_t key, uint64_t rip, const uint8_t *bytes, size_t n)
+{
+    disassemble(out, mode_of(key), rip, bytes, n);
 }
 
 void dump_host_code(struct cpu *cpu, const struct block *b, const uint8_t *code, size_t size)

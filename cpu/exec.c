@@ -18,6 +18,7 @@
 #include "cpu/ir/interp.h"
 #include "cpu/jit/jit.h"
 #include "cpu/lift/lift.h"
+#include "cpu/profile.h"
 #include "cpu/vmx/vmx.h"
 
 /* -- Where are we -------------------------------------------------------------------------------------- */
@@ -71,7 +72,7 @@ void cpu_events_changed(struct cpu *cpu)
 static void leave_block(struct cpu *cpu)
 {
     if (cpu->block) {
-        cpu->budget += cpu->block->insn_count - cpu->uop->insn;
+        block_pay(cpu, cpu->uop->insn - cpu->block->insn_count);
         cpu->block = NULL;
     }
 }
@@ -84,6 +85,8 @@ void cpu_raise_event(struct cpu *cpu, const struct event *ev)
     leave_block(cpu);
     cpu->event = *ev;
     cpu->event.valid = true;
+    if (cpu->jit_running)
+        jit_unwind(cpu, true);
     longjmp(cpu->jump, JUMP_EVENT);
 }
 
@@ -129,6 +132,8 @@ void cpu_resume(struct cpu *cpu)
 {
     leave_block(cpu);
     cpu->budget--;
+    if (cpu->jit_running)
+        jit_unwind(cpu, false);
     longjmp(cpu->jump, JUMP_RESUME);
 }
 
@@ -236,6 +241,8 @@ static struct block *translated(struct cpu *cpu, gva_t linear, gpa_t gpa, uint32
     interp_prepare(c->ir->uops, c->ir->uop_count, key);
     struct block *b = code_cache_add(c, gpa, gpa2, key);
     require(b, "out of host memory for translated code");
+    if (unlikely(c->profile != NULL))
+        b->profile = profile_row(c->profile, cpu->phys, linear, b);
     if (unlikely(trace_on(cpu->trace, TRACE_in_asm) || trace_on(cpu->trace, TRACE_op)))
         dump_block(cpu, b, cpu->rip);
     return b;
@@ -286,6 +293,9 @@ static struct block *find_block(struct cpu *cpu, bool single)
 static void remember(struct cpu *cpu, struct block *b)
 {
     struct code_cache *c = cpu->code;
+    /* Each entry of a block counts, and each use of a translation is verified: blocks come back here. */
+    if (unlikely(c->profile || cpu->mmu.verify))
+        return;
     /* Outside flat segments each entry checks the code segment's limit. */
     if (b->gpa2 || (b->key & KEY_SINGLE) || !(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
         return;
@@ -313,14 +323,19 @@ static struct block *remembered(struct cpu *cpu)
 
 /* -- The loop ------------------------------------------------------------------------------------------ */
 
+static void interpret(struct cpu *cpu, struct block *b)
+{
+    cpu->budget -= b->insn_count;
+    profile_enter(cpu, b);
+    interp_run(cpu, b);
+}
+
 static void run_single(struct cpu *cpu)
 {
     bool tf = cpu->rflags & FLAG_TF, shadow = cpu->attention & ATTN_SHADOW;
     if (unlikely(cpu->dr[7] & 0xff) && !(cpu->rflags & FLAG_RF))
         debug_check_insn(cpu);
-    struct block *b = find_block(cpu, true);
-    cpu->budget -= b->insn_count;
-    interp_run(cpu, b);
+    interpret(cpu, find_block(cpu, true));
     event_after_instruction(cpu, tf, shadow);
 }
 
@@ -328,9 +343,7 @@ static void run_single(struct cpu *cpu)
 
 static void run_one(struct cpu *cpu)
 {
-    struct block *b = find_block(cpu, true);
-    cpu->budget -= b->insn_count;
-    interp_run(cpu, b);
+    interpret(cpu, find_block(cpu, true));
 }
 
 /* False: translated code led to a dropped block; cpu->rip is to be looked up again, if the budget lasts. */
@@ -356,7 +369,8 @@ static void run_translated(struct cpu *cpu, struct jit_edge *edge)
     void *code = edge ? NULL : jit_lookup(c->jit, cpu);
     if (code && run_code(cpu, code))
         return;
-    uint64_t page = cpu->r[REG_PAGE], cleared = c->stats.cleared;
+    const struct jit_stats *stats = jit_statistics(c->jit);
+    uint64_t page = cpu->r[REG_PAGE], cleared = c->stats.cleared, evictions = stats->evictions;
     struct block *b = find_block(cpu, false);
     if (!b->code && ++b->runs >= c->hot && !b->refused)
         jit_translate(c->jit, cpu, b);
@@ -365,13 +379,13 @@ static void run_translated(struct cpu *cpu, struct jit_edge *edge)
         return;
     }
     if (!b->code) {
-        cpu->budget -= b->insn_count;
-        interp_run(cpu, b);
+        interpret(cpu, b);
         return;
     }
     jit_remember(c->jit, cpu, b);
     /* Only within one page of one context does a link need no further check. */
-    if (edge && c->stats.cleared == cleared && cpu->r[REG_PAGE] == page && !b->gpa2)
+    bool there = c->stats.cleared == cleared && stats->evictions == evictions;
+    if (edge && there && !cpu->mmu.verify && cpu->r[REG_PAGE] == page && !b->gpa2)
         jit_link(c->jit, edge, b);
     run_code(cpu, b->code);
 }
@@ -435,8 +449,7 @@ uint64_t cpu_run(struct cpu *cpu, uint64_t ticks)
             trace_block(cpu->trace, cpu->rip, b->key, cpu->r[REG_RSP], cpu->r[REG_RAX]);
             cpu->attention |= ATTN_LEAVE; /* so that no block follows without coming back here */
         }
-        cpu->budget -= b->insn_count;
-        interp_run(cpu, b);
+        interpret(cpu, b);
     }
     sync_outside(cpu);
     uint64_t used = cpu->clock->now - start;

@@ -7,6 +7,7 @@
 #ifndef CPU_EXEC_H
 #define CPU_EXEC_H
 
+#include <stdio.h>
 #include "cpu/cpu.h"
 
 /* Block key (cpu->key). */
@@ -43,11 +44,12 @@ struct block {
     struct uop *uops;
     struct ir_insn *insns;
     struct block *hash_next, *page_next, *page2_next;
-    struct block *link[2]; /* direct successors in the same page: taken, not taken; the interpreter's */
-    void *code;            /* host code, or NULL */
-    struct jit_block *jit; /* what the back end keeps of it */
-    uint32_t runs;         /* by the interpreter, while there is a back end */
-    bool refused;          /* by the back end */
+    struct block *link[2];       /* direct successors in the same page: taken, not taken; the interpreter's */
+    void *code;                  /* host code, or NULL */
+    struct jit_block *jit;       /* what the back end keeps of it */
+    uint32_t runs;               /* by the interpreter, while there is a back end */
+    bool refused;                /* by the back end */
+    struct profile_row *profile; /* with --profile, else NULL */
 };
 
 /* Blocks of one unoptimised instruction, for what happens at exact instruction boundaries. */
@@ -74,6 +76,8 @@ bool interp_leave_wanted(const struct cpu *cpu, uint64_t generation);
 
 /* Developer's view, cpu/dump.c: what -d in_asm, op and out_asm show of a block that was just translated. */
 void dump_block(struct cpu *cpu, const struct block *b, uint64_t rip);
+/* Disassembly of code of a mode (block key), a line an instruction. */
+void dump_guest_code(FILE *out, uint32_t key, uint64_t rip, const uint8_t *bytes, size_t n);
 void dump_host_code(struct cpu *cpu, const struct block *b, const uint8_t *code, size_t size);
 
 #endif

@@ -13,6 +13,7 @@
 #include "cpu/ir/alu.h"
 #include "cpu/ir/helper.h"
 #include "cpu/mem.h"
+#include "cpu/profile.h"
 
 struct string_op {
     struct cpu *cpu;
@@ -59,7 +60,7 @@ static void pay(struct string_op *s, uint64_t iterations)
 {
     if (s->rep)
         put_address(s, REG_RCX, s->cpu->r[REG_RCX] - iterations);
-    s->cpu->budget -= (int64_t)iterations;
+    block_pay(s->cpu, (int64_t)iterations);
     s->limit -= iterations;
 }
 
@@ -197,7 +198,7 @@ static void run(struct cpu *cpu, const struct uop *u, const struct string_kind *
         if (left && (cpu->attention || !cpu->block->valid))
             break;
     }
-    cpu->budget++;
+    block_pay(cpu, -1);
     if (left)
         cpu->next_rip = cpu->rep_rip = cpu->rip;
 }

@@ -16,6 +16,7 @@
 #include "frontend/demo.h"
 #include "frontend/host.h"
 #include "frontend/options.h"
+#include "frontend/profile.h"
 #include "frontend/stats.h"
 #include "machine/machine.h"
 
@@ -26,7 +27,7 @@ struct program {
     struct host_disk disks[OPTION_DRIVES_MAX];
     struct machine *machine;
     struct sampler sampler; /* for --stats */
-    FILE *log_file, *hash_file;
+    FILE *log_file, *hash_file, *profile_file;
 };
 
 static int fail(const struct error *e)
@@ -84,6 +85,11 @@ static bool open_all(struct program *p, struct machine_config *c, struct error *
         if (!p->hash_file)
             return error_set(e, "--state-hash %s: %s", o->state_hash_file, strerror(errno));
     }
+    if (o->profile) {
+        p->profile_file = fopen(o->profile, "w");
+        if (!p->profile_file)
+            return error_set(e, "--profile %s: %s", o->profile, strerror(errno));
+    }
     for (uint32_t i = 0; i < o->drive_count; i++) {
         if (!host_disk_open(&p->disks[i], o->drives[i].file, o->drives[i].read_only, e))
             return false;
@@ -102,6 +108,8 @@ static void close_all(struct program *p)
         fclose(p->log_file);
     if (p->hash_file)
         fclose(p->hash_file);
+    if (p->profile_file)
+        fclose(p->profile_file);
 }
 
 /* -- Running ------------------------------------------------------------------------------------------- */
@@ -166,6 +174,8 @@ static int finish(struct program *p, enum machine_end end, double seconds)
     log_unimplemented_summary(&p->log, p->log.out);
     if (o->stats && !stats_write(p->machine, &p->sampler, o->stats, seconds, &e))
         status = fail(&e);
+    if (o->profile && !profile_write(p->machine, p->profile_file, o->profile, &e))
+        status = fail(&e);
     if (o->save) {
         if (!machine_save(p->machine, o->save, &e))
             status = fail(&e);
@@ -174,6 +184,15 @@ static int finish(struct program *p, enum machine_end end, double seconds)
                     o->save);
     }
     return status;
+}
+
+/* Nothing has run, but processors have contexts already. */
+static void check_tlb(struct machine *m)
+{
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        m->cpus[i].mmu.verify = true;
+        mmu_drop_all(&m->cpus[i].mmu);
+    }
 }
 
 static double now_seconds(void)
@@ -190,6 +209,7 @@ static int run_program(struct program *p)
     struct machine_config c = {.memory = o->memory,
                                .jit = o->jit,
                                .jit_hot = o->jit_hot,
+                               .jit_cache = o->jit_cache,
                                .cpus = o->cpus,
                                .model = o->model,
                                .boot = {.kernel = o->kernel, .initrd = o->initrd, .append = o->append},
@@ -225,6 +245,10 @@ static int run_program(struct program *p)
         log_warn(&p->log, "--perf-map: this run translates nothing");
     else if (ok && o->perf_map)
         ok = jit_perf_map(m->code->jit, &e);
+    if (ok && o->profile)
+        ok = profile_start(m, &e);
+    if (ok && o->tlb_check)
+        check_tlb(m);
     if (ok && o->trace) {
         m->trace.out = p->log.out;
         ok = trace_enable(&m->trace, o->trace, &bad) || error_set(&e, "-trace %s: no event matches", bad);

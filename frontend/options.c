@@ -134,11 +134,29 @@ TEXT_OPTION(kernel, kernel)
 TEXT_OPTION(initrd, initrd)
 TEXT_OPTION(append, append)
 TEXT_OPTION(trace, trace)
-TEXT_OPTION(debug, trace)
 TEXT_OPTION(log_file, log_file)
 TEXT_OPTION(stats, stats)
+TEXT_OPTION(profile, profile)
 TEXT_OPTION(save, save)
 TEXT_OPTION(loadvm, loadvm)
+
+/* QEMU's -d: trace events, and "tlb-check", which is none. */
+static bool option_debug(struct options *o, const char *name, const char *value, struct error *e)
+{
+    char item[128], events[256] = "", unused[8];
+    size_t n = 0;
+    for (const char *at = value; next_part(&at, item, sizeof(item), unused, sizeof(unused));) {
+        if (!strcmp(item, "tlb-check"))
+            o->tlb_check = true;
+        else
+            n += (size_t)snprintf(events + n, sizeof(events) - n, "%s%s", n ? "," : "", item);
+        if (n >= sizeof(events))
+            return error_set(e, "%s: too long", name);
+    }
+    if (n && !(o->trace = keep(o, events, n)))
+        return error_set(e, "%s %s: too many options", name, value);
+    return true;
+}
 
 static bool option_drive(struct options *o, const char *name, const char *value, struct error *e)
 {
@@ -207,25 +225,41 @@ static bool option_device(struct options *o, const char *name, const char *value
     return true;
 }
 
+/* What stands behind "jit,": hot=N, cache=SIZE. */
+static bool parse_jit(struct options *o, const char *name, const char *value, struct error *e)
+{
+    char key[32], text[64];
+    for (const char *at = value + 4; next_part(&at, key, sizeof(key), text, sizeof(text));) {
+        uint64_t n;
+        const char *end;
+        if (!strcmp(key, "hot")) {
+            if (!parse_number(text, &n, &end) || *end || n < 1 || n > 1000000)
+                return error_set(e, "%s %s: hot must be a number from 1 to 1000000", name, value);
+            o->jit_hot = (uint32_t)n;
+        } else if (!strcmp(key, "cache")) {
+            if (!parse_size(text, BIT(20), &n) || n < BIT(20) || n > BIT(30))
+                return error_set(e, "%s %s: cache must be a size from 1M to 1G", name, value);
+            o->jit_cache = n;
+        } else {
+            return error_set(e, "%s %s: after jit only hot=N and cache=SIZE are known", name, value);
+        }
+    }
+    return true;
+}
+
 static bool option_accel(struct options *o, const char *name, const char *value, struct error *e)
 {
-    if (!strncmp(value, "tcg", 3) && (value[3] == '\0' || value[3] == ',')) {
-        o->jit = true;
-        return true;
-    }
     if (!strcmp(value, "interp")) {
         o->jit = false;
         return true;
     }
-    if (!strncmp(value, "jit", 3) && (value[3] == '\0' || value[3] == ',')) {
-        uint64_t hot = 0;
-        const char *end = value + 3;
-        if (*end && (strncmp(end, ",hot=", 5) || !parse_number(end + 5, &hot, &end) || *end || hot < 1 ||
-                     hot > 1000000))
-            return error_set(e, "%s %s: after jit only hot=N is known, N from 1 to 1000000", name, value);
+    if (!strcmp(value, "jit") || !strcmp(value, "tcg") || !strncmp(value, "tcg,", 4)) {
         o->jit = true;
-        o->jit_hot = (uint32_t)hot;
         return true;
+    }
+    if (!strncmp(value, "jit,", 4)) {
+        o->jit = true;
+        return parse_jit(o, name, value, e);
     }
     if (!strcmp(value, "kvm")) {
         fprintf(stderr, "droste: %s kvm: not needed, running in software\n", name);

@@ -29,10 +29,11 @@ struct options {
     uint16_t debug_exit_base;
     uint32_t debug_exit_size;
     bool no_reboot, nographic;
-    bool jit, perf_map;
-    uint32_t jit_hot;  /* 0: not given */
-    int64_t rtc_start; /* seconds since 1970 */
-    const char *trace, *log_file, *stats, *save, *loadvm, *state_hash_file;
+    bool jit, perf_map, tlb_check;
+    uint32_t jit_hot;   /* 0: not given */
+    uint64_t jit_cache; /* bytes; 0: not given */
+    int64_t rtc_start;  /* seconds since 1970 */
+    const char *trace, *log_file, *stats, *profile, *save, *loadvm, *state_hash_file;
     uint64_t at;               /* tick, UINT64_MAX: not given */
     uint64_t state_hash_every; /* ticks; 0: not given */
     char text[16][256];        /* storage for parts of options */

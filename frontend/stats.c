@@ -28,6 +28,8 @@ static cJSON *translated(const struct jit *j)
     number(o, "bytes", s->bytes);
     number(o, "links", s->links);
     number(o, "flushes", s->flushes);
+    number(o, "evictions", s->evictions);
+    number(o, "evicted_blocks", s->evicted);
     number(o, "exits", s->exits);
     /* What translated code had run in C. */
     cJSON *steps = cJSON_AddObjectToObject(o, "in_c");

@@ -38,7 +38,7 @@ static bool make_cpus(struct machine *m, struct error *e)
 /* No back end for this host is no error: then everything is interpreted. */
 static bool attach_jit(struct machine *m, struct error *e)
 {
-    if (!m->config.jit || jit_attach(m->code, m->config.jit_hot, e))
+    if (!m->config.jit || jit_attach(m->code, m->config.jit_hot, m->config.jit_cache, e))
         return true;
     if (e->message[0])
         return false;

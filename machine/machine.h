@@ -35,7 +35,8 @@ struct machine_config {
     uint64_t memory; /* bytes, a multiple of 4096 */
     uint32_t cpus;
     bool jit; /* translate to host code where the host has a back end; else, and where not, interpret */
-    uint32_t jit_hot; /* runs of a block before it is translated; 0: the default */
+    uint32_t jit_hot;   /* runs of a block before it is translated; 0: the default */
+    uint64_t jit_cache; /* bytes of translated code at most; 0: the default */
     struct cpu_model model;
     struct boot_files boot; /* kernel NULL: nothing is loaded */
     int64_t rtc_start;      /* seconds since 1970 */

@@ -17,6 +17,7 @@
 #include "cpu/ir/helper.h"
 #include "cpu/jit/stub.h"
 #include "cpu/mem.h"
+#include "cpu/profile.h"
 #include "cpu/vmx/vmx.h"
 
 /* -- Dispatch codes beyond op * 4 + size --------------------------------------------------------------- */
@@ -313,7 +314,7 @@ lookup:
 step_done:
     return;
 stop_at_boundary:
-    cpu->budget += b->insn_count - u->insn;
+    block_pay(cpu, u->insn - b->insn_count);
     cpu->rip = r[REG_PAGE] + b->insns[u->insn].offset;
     if (!(cpu->key & KEY_L))
         cpu->rip = (uint32_t)cpu->rip;

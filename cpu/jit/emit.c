@@ -2,14 +2,15 @@
  * cpu/jit/emit.c -- from a block's micro-ops to host code: the walk, operands, flag recipes, cold parts.
  *
  * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
- * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c; what
- * these do not know is a call to the interpreter for one micro-op.
+ * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c,
+ * emit_system.c; what these do not know is a call to the interpreter for one micro-op.
  */
 #include "cpu/jit/emit.h"
 
 #if defined(__x86_64__)
 
 #include "cpu/ir/helper.h"
+#include "cpu/profile.h"
 
 /* -- Operands ------------------------------------------------------------------------------------------ */
 
@@ -339,10 +340,20 @@ void emit_need_flags(struct emit *e, unsigned mask)
         e->s.host_mask = HF_ZF;
         return;
     }
+    if (e->s.settled && (mask & ~(HF_CF | HF_ZF)) == 0) {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_result), 0);
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT leaves ZF alone */
+        asm_byte(a, 63);
+        e->s.host_mask = HF_CF | HF_ZF;
+        return;
+    }
     emit_flush_flags(e);
     asm_call_to(a, e->j->flags);
     e->s.host_mask = HF_ALL;
-    e->s.settled = true;
+    e->s.settled = false;
+    /* What comes here by an edge is wanted whole in struct cpu. */
+    if (e->entry_open)
+        e->entry_writes = 0xffff;
     e->s.rec_valid = e->entry_open = false;
     e->s.vec_live = false;
 }
@@ -457,6 +468,20 @@ static void come_back(struct emit *e, const uint8_t *to, bool page)
     asm_jmp_to(&e->a, to);
 }
 
+/* A jump to the RIP in C, which the jump cache does not know; goes on behind it when nothing is found. */
+static void find_code(struct emit *e, const struct cold *c)
+{
+    struct asm_buf *a = &e->a;
+    asm_call_to(a, e->j->find);
+    uint8_t *none = asm_jcc(a, CC_E);
+    if (c->pop)
+        asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], c->pop));
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    if (!a->full)
+        asm_patch(none, a->at);
+    e->s.vec_live = false;
+}
+
 static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
@@ -466,6 +491,10 @@ static void cold_part(struct emit *e, struct cold *c)
     e->u = &e->b->uops[c->index];
     if (c->jump && !a->full)
         asm_patch(c->jump, a->at);
+    if (c->jump2 && !a->full)
+        asm_patch(c->jump2, a->at);
+    if (c->lookup)
+        find_code(e, c);
     switch (c->kind) {
     case COLD_EDGE:
         if (e->s.rec_short) {
@@ -574,7 +603,8 @@ static void one_uop(struct emit *e)
         emit_cold(e, COLD_STEP, asm_jcc(&e->a, CC_NE));
         return;
     }
-    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e))
+    if (emit_alu(e) || emit_bits(e) || emit_memory(e) || emit_control(e) || emit_vector(e) || emit_x87(e) ||
+        emit_system(e))
         return;
     emit_step(e);
 }
@@ -592,10 +622,10 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
         const struct emit_state was = e->s;
         one_uop(e);
         emit_follow_page(e, e->u, &was);
-        if (!e->in_cold)
-            emit_close_run(e);
         i += e->skip;
         e->index = i;
+        if (!e->in_cold)
+            emit_close_run(e);
         close_cold(e, cold);
         if (e->a.full || e->failed)
             return false;
@@ -609,6 +639,18 @@ static void leave_at_start(struct emit *e, uint64_t why)
     asm_imm64(&e->a, R_C, why);
     asm_store(&e->a, 3, R_C, CPU_MEM(jit_edge));
     asm_jmp_to(&e->a, e->j->exit);
+}
+
+/* For --profile. A, B and the flags are free at a block's entry. */
+static void count_entry(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    asm_op(a, 2, 0x0fb6, R_B, CPU_MEM(vmx_non_root)); /* MOVZX */
+    asm_store(a, 0, R_B, CPU_MEM(profile_level));
+    asm_imm64(a, R_A, (uintptr_t)e->b->profile);
+    asm_alu_imm(a, 3, 0, rm_sib(R_A, R_B, 3, (int32_t)offsetof(struct profile_row, executions)), 1);
+    asm_alu_imm(a, 3, 0, rm_sib(R_A, R_B, 3, (int32_t)offsetof(struct profile_row, instructions)),
+                e->b->insn_count);
 }
 
 bool emit_block(struct emit *e)
@@ -627,6 +669,8 @@ bool emit_block(struct emit *e)
     jb->entry = a->at;
     asm_alu_imm(a, 3, 5, CPU_MEM(budget), e->b->insn_count);
     uint8_t *out = asm_jcc(a, CC_S);
+    if (e->b->profile)
+        count_entry(e);
     if (!emit_uops(e, 0, e->b->uop_count - 1u))
         return false;
     jb->entry_writes = e->entry_open ? 0xffff : e->entry_writes;

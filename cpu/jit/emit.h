@@ -99,7 +99,10 @@ struct run {
 };
 
 struct cold {
-    uint8_t *jump; /* distance to patch */
+    uint8_t *jump;  /* distance to patch */
+    uint8_t *jump2; /* another that leads here, or NULL */
+    bool lookup;    /* the jump cache did not know the RIP in C: jit_find() is asked first */
+    int32_t pop;    /* of emit_lookup() */
     uint8_t kind;
     uint16_t index; /* micro-op */
     bool open;      /* `back` is not known yet */
@@ -118,6 +121,7 @@ struct cold {
 struct emit {
     struct asm_buf a;
     struct jit *j;
+    const struct cpu *cpu; /* that is about to run it; for what its model decides */
     struct block *b;
     const struct uop *u;
     unsigned index; /* of u */
@@ -144,29 +148,44 @@ struct emit {
 /* -- Code memory and what is in it --------------------------------------------------------------------- */
 
 struct jit_edge {
-    uint8_t *jump; /* write view: distance of the jump */
-    uint8_t *stub; /* write view: where it leads while it is not linked */
-    struct block *from, *to;
-    struct jit_edge *next_in; /* of the same `to` */
+    uint8_t *jump;         /* write view: distance of the jump */
+    uint8_t *stub;         /* write view: where it leads while it is not linked */
     uint8_t *save, *saved; /* write view: stores the flags' operands, then jumps by the distance at `saved` */
     uint16_t operands;     /* guest registers that hold them */
-    bool dead;
+    struct jit_edge *next, **previous; /* while linked: of the same successor */
+    bool linked;
+    bool dead; /* its block was dropped */
 };
 
 struct jit_block {
-    uint8_t *entry; /* write view */
-    uint8_t *dead;  /* write view: sets RIP and leaves */
+    struct block *block;    /* NULL: dropped */
+    struct jit_block *next; /* in the same region */
+    uint8_t *entry;         /* write view */
+    uint8_t *dead;          /* write view: sets RIP and leaves */
     uint8_t *end;
     uint16_t entry_writes; /* see struct emit */
-    struct jit_edge *in;
+    struct jit_edge *in;   /* first of the edges that lead here */
     struct jit_edge *out[2];
 };
 
-/* Index: the low bits of RIP as they are; programs differ in them as well as a hash would. */
-#define JIT_JUMP_BITS 13
+/* Jump cache of a processor: an index by the low bits of RIP, in which programs differ as well as in a hash;
+ * from a start by context on. */
+#define JIT_JUMP_BITS 14
+#define JIT_JUMPS     (2u << JIT_JUMP_BITS)
+
 struct jit_jump {
     uint64_t rip, tag, page;
     void *code;
+};
+
+/* Code by guest-physical address and key, for jumps that the jump cache does not know. */
+#define JIT_PLACE_BITS 16
+
+struct jit_place {
+    gpa_t gpa;
+    uint64_t key;
+    void *code;
+    uint64_t reserved; /* two of them to a line */
 };
 
 struct jit_arena {
@@ -175,15 +194,27 @@ struct jit_arena {
     _Alignas(16) uint8_t bytes[1u << 18];
 };
 
+#define JIT_REGIONS_MAX 16
+
+/* A part of code memory; offsets. */
+struct jit_region {
+    size_t start, end;
+    size_t used; /* bytes from start */
+    struct jit_arena *arena;
+    struct jit_block *blocks; /* with code here, dropped ones too */
+};
+
 struct jit {
-    uint8_t *write, *run;      /* two views of the same memory */
-    size_t limit, used, start; /* start: behind the thunks */
-    bool avx, full;
+    uint8_t *write, *run; /* two views of the same memory */
+    size_t size, thunks;  /* of all, of the thunks at its beginning */
+    struct jit_region regions[JIT_REGIONS_MAX];
+    unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
+    bool avx;
     /* Thunks, in the write view. */
     uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
-        *settle;
+        *settle, *find, *unwind;
     struct jit_jump *jumps[PHYS_MMUS_MAX];
-    struct jit_arena *arena;
+    _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     void *perf_map; /* FILE */
     struct jit_stats stats;
     struct emit emit;
@@ -201,10 +232,23 @@ static inline struct rm vector_mem(unsigned v)
     return rm_mem(R_CPU, CPU_OFF(v) + (int32_t)(v * sizeof(union vreg)));
 }
 
-/* jit.c: memory that lives until the next flush; NULL when there is none */
+/* code.c. Memory that lives as long as the region that is being filled; NULL when there is none. */
 void *jit_allocate(struct jit *j, size_t n);
-/* thunks.c */
-bool jit_make_thunks(struct jit *j);
+bool jit_code_init(struct jit *j, size_t limit, struct error *e);
+void jit_code_free(struct jit *j);
+void jit_code_add(struct jit *j, struct block *b);
+/* Empties the oldest region, which is filled from now on. */
+void jit_next_region(struct jit *j);
+/* jit.c: whatever remembers addresses of code forgets them, or those of one block. */
+void jit_forget_jumps(struct jit *j);
+void jit_forget_place(struct jit *j, const struct block *b);
+/* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */
+void *jit_find(struct cpu *cpu, uint64_t rip);
+/* perf_map.c; nothing without --perf-map */
+void jit_perf_add(const struct jit *j, const struct jit_block *jb);
+void jit_perf_rewrite(const struct jit *j);
+/* thunks.c: in the first `room` bytes */
+bool jit_make_thunks(struct jit *j, size_t room);
 /* emit.c */
 bool emit_block(struct emit *e);
 bool emit_uops(struct emit *e, unsigned first, unsigned last);
@@ -287,6 +331,8 @@ void emit_store_image(struct emit *e);
 /* x87_live.c */
 void jit_x87_spill(struct cpu *cpu); /* while x87_live */
 bool jit_x87_load(struct cpu *cpu);  /* false: with this control or status word it is interpreted */
+/* emit_system.c */
+bool emit_system(struct emit *e);
 /* flags.c: portable */
 void jit_settle_flags(struct cpu *cpu);
 

@@ -19,10 +19,12 @@ void emit_lookup(struct emit *e, enum cold_kind kind, int32_t pop)
     _Static_assert(sizeof(struct jit_jump) == 32, "index by 32 bytes");
     asm_alu(a, 3, 0, R_A, CPU_MEM(jit_jumps));
     asm_alu(a, 3, 7, R_C, rm_mem(R_A, offsetof(struct jit_jump, rip)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    struct cold *miss = emit_cold(e, kind, asm_jcc(a, CC_NE));
     asm_load(a, 3, R_B, CPU_MEM(jit_tag));
     asm_alu(a, 3, 7, R_B, rm_mem(R_A, offsetof(struct jit_jump, tag)));
-    emit_cold(e, kind, asm_jcc(a, CC_NE));
+    miss->jump2 = asm_jcc(a, CC_NE);
+    miss->lookup = true;
+    miss->pop = pop;
     if (pop)
         asm_lea(a, 3, jit_host_of[REG_RSP], rm_mem(jit_host_of[REG_RSP], pop));
     asm_load(a, 3, R_B, rm_mem(R_A, offsetof(struct jit_jump, page)));
@@ -62,8 +64,7 @@ static void jump_to(struct emit *e, unsigned cc, int64_t target)
             e->failed = true;
             return;
         }
-        *edge =
-            (struct jit_edge){.jump = at, .from = e->b, .operands = e->s.rec_short ? e->left_operands : 0};
+        *edge = (struct jit_edge){.jump = at, .operands = e->s.rec_short ? e->left_operands : 0};
         e->b->jit->out[e->b->jit->out[0] != NULL] = edge;
         struct cold *c = emit_cold(e, COLD_EDGE, NULL);
         c->edge = edge;

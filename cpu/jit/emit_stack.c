@@ -323,8 +323,10 @@ void emit_cold_run(struct emit *e, const struct run *run)
     if (!emit_uops(e, run->first, run->last))
         e->failed = true;
     e->in_cold = false;
-    if (!agrees(&e->s, &run->after))
+    if (!run->back || !agrees(&e->s, &run->after)) {
         e->failed = true;
+        return;
+    }
     if (run->after.page)
         emit_spoil_page(e);
     asm_jmp_to(&e->a, run->back);

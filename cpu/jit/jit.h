@@ -21,20 +21,24 @@ struct jit_edge;
 
 struct jit_stats {
     uint64_t blocks, refused, bytes, links, flushes;
+    uint64_t evictions, evicted;  /* regions of code memory that were emptied for new code; blocks in them */
     uint64_t exits, dead, misses; /* of translated code: all, by a dropped block, by the jump cache */
     uint64_t steps[UOP_COUNT];    /* micro-ops that were run in C, by kind */
     uint64_t helpers[256];        /* helpers called, by number */
 };
 
-/* limit: bytes of host code. NULL with e empty: no back end for this host; with e set: what went wrong. */
+/* limit: bytes of host code; the oldest goes when there is more. NULL with e empty: no back end for this
+ * host; with e set: what went wrong. */
 struct jit *jit_new(size_t limit, struct error *e);
 void jit_free(struct jit *j);
-/* Gives c a back end; blocks are translated after `hot` runs (0: the default). */
-bool jit_attach(struct code_cache *c, uint32_t hot, struct error *e);
+/* Gives c a back end; blocks are translated after `hot` runs, code takes `limit` bytes at most (0: the
+ * defaults). */
+bool jit_attach(struct code_cache *c, uint32_t hot, uint64_t limit, struct error *e);
 
-/* Sets b->code. False: this block is interpreted for ever, or (jit_full) there is no room. */
+/* Sets b->code; other blocks may lose theirs, and an edge that is known from before may be gone, when
+ * jit_statistics()->evictions has changed. No processor is inside. False: this block is interpreted for ever.
+ */
 bool jit_translate(struct jit *j, struct cpu *cpu, struct block *b);
-bool jit_full(const struct jit *j);
 /* b is not to be entered any more. */
 void jit_drop(struct jit *j, struct block *b);
 /* Forgets all code: no block may have a `code` any more, no processor is inside. */
@@ -53,6 +57,10 @@ enum jit_exit jit_run(struct jit *j, struct cpu *cpu, void *code);
 struct jit_edge *jit_exit_edge(struct cpu *cpu);
 /* Lets that exit lead to `to` (same page, same key) from now on. */
 void jit_link(struct jit *j, struct jit_edge *edge, struct block *to);
+
+/* While translated code runs (cpu->jit_running): drops the calls to C that it has made; then delivers
+ * cpu->event, when `event` is true, and goes on at cpu->rip. */
+NORETURN void jit_unwind(struct cpu *cpu, bool event);
 
 /* Jump cache: code for a RIP in the present mode and context, or NULL; sets REG_PAGE when found. */
 void *jit_lookup(struct jit *j, struct cpu *cpu);

@@ -12,6 +12,7 @@
 
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
+#include "cpu/vmx/vmx.h"
 
 const uint8_t jit_host_of[16] = {
     [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX, [REG_RBX] = H_RBX,
@@ -89,6 +90,21 @@ static void *next_code(struct cpu *cpu)
     cpu->block = NULL;
     cpu->jit_edge = NULL;
     return cpu->attention ? NULL : jit_lookup(cpu->code->jit, cpu);
+}
+
+/* After a VM entry or exit, or a fault: what the loop of cpu_run() does, but for anything that is rare. */
+static void *call_unwound(struct cpu *cpu, uint64_t event)
+{
+    cpu->jit_edge = NULL;
+    if (event) {
+        cpu->clock->now = cpu->slice_end - (uint64_t)cpu->budget;
+        event_deliver(cpu);
+    }
+    if (cpu->budget <= 0)
+        return NULL;
+    if (cpu->vmx_non_root && cpu->slice_end - (uint64_t)cpu->budget >= vmx_next_deadline(cpu))
+        return NULL;
+    return next_code(cpu);
 }
 
 static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
@@ -270,9 +286,65 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
+/* The flags of the commonest recipes, made by the operation itself. Uses A; a recipe of another kind comes to
+ * the end. */
+static void quick_flags(struct asm_buf *a)
+{
+    static const uint8_t kinds[] = {FK_CMP, FK_TEST, FK_SUB, FK_LOGIC, FK_ADD};
+    for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
+        unsigned kind = kinds[i];
+        asm_load(a, 3, R_A, CPU_MEM(cc_op));
+        asm_alu_imm(a, 3, 5, rm_reg(R_A), (int32_t)kind << 2);
+        asm_alu_imm(a, 3, 7, rm_reg(R_A), 3);
+        uint8_t *other = asm_jcc(a, CC_A);
+        for (unsigned size = 4; size-- > 0;) {
+            uint8_t *not = NULL;
+            if (size) {
+                asm_alu_imm(a, 2, 7, rm_reg(R_A), (int32_t)size);
+                not = asm_jcc(a, CC_NE);
+            }
+            asm_load(a, 3, R_A, CPU_MEM(cc_a));
+            if (kind == FK_CMP) {
+                asm_alu(a, size, 7, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_TEST) {
+                asm_op_w(a, size, 0x84, R_A, CPU_MEM(cc_b));
+            } else if (kind == FK_LOGIC) {
+                asm_op_w(a, size, 0x84, R_A, rm_reg(R_A));
+            } else {
+                bool add = kind == FK_ADD;
+                asm_alu(a, size, add ? 5 : 0, R_A, CPU_MEM(cc_b));
+                asm_alu(a, size, add ? 0 : 5, R_A, CPU_MEM(cc_b));
+            }
+            back(a);
+            if (not )
+                asm_patch(not, a->at);
+        }
+        asm_patch(other, a->at);
+    }
+}
+
+/* unwind(cpu, event): back on the stack of translated code. */
+static uint8_t *unwind_thunk(struct asm_buf *a)
+{
+    uint8_t *t = thunk(a);
+    asm_lea(a, 3, R_CPU, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, r)));
+    asm_mov(a, R_A, H_RSI);
+    call_c(a, (const void *)call_unwound);
+    asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
+    uint8_t *out = asm_jcc(a, CC_E);
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
     uint8_t *t = called(a);
+    if (load)
+        quick_flags(a);
     move_pinned(a, true);
     asm_store(a, 3, R_C, CPU_MEM(jit_c));
     spill_vectors(j, a);
@@ -285,6 +357,23 @@ static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
         asm_byte(a, 0x9e); /* SAHF */
     }
     move_pinned(a, false);
+    back(a);
+    return t;
+}
+
+/* A = jit_find(cpu, C); ZF: nothing found. */
+static uint8_t *find_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    move_pinned(a, true);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
+    spill_vectors(j, a);
+    asm_mov(a, R_A, R_C);
+    call_c(a, (const void *)jit_find);
+    asm_mov(a, R_A, H_RAX);
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
+    move_pinned(a, false);
+    asm_op(a, 3, 0x85, R_A, rm_reg(R_A));
     back(a);
     return t;
 }
@@ -328,9 +417,9 @@ static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
     return t;
 }
 
-bool jit_make_thunks(struct jit *j)
+bool jit_make_thunks(struct jit *j, size_t room)
 {
-    struct asm_buf buf = {.at = j->write, .end = j->write + j->limit}, *a = &buf;
+    struct asm_buf buf = {.at = j->write, .end = j->write + room}, *a = &buf;
 
     j->enter = thunk(a); /* void enter(struct cpu *, void *code) */
     for (unsigned i = 0; i < ARRAY_LEN(saved); i++)
@@ -339,6 +428,7 @@ bool jit_make_thunks(struct jit *j)
     asm_store(a, 3, H_RSP, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, jit_sp)));
     asm_lea(a, 3, R_CPU, rm_mem(H_RDI, (int32_t)offsetof(struct cpu, r)));
     asm_mov(a, R_A, H_RSI);
+    asm_store_imm(a, 0, CPU_MEM(jit_running), 1);
     move_pinned(a, false);
     asm_op(a, 2, 0xff, 4, rm_reg(R_A));
 
@@ -356,7 +446,9 @@ bool jit_make_thunks(struct jit *j)
     j->x87_load = x87_load_thunk(j, a);
     j->flags = flags_thunk(j, a, true);
     j->settle = flags_thunk(j, a, false);
-    j->start = j->used = ALIGN_UP((size_t)(a->at - j->write), 64);
+    j->find = find_thunk(j, a);
+    j->unwind = unwind_thunk(a);
+    j->thunks = (size_t)(a->at - j->write);
     return !a->full;
 }
 

@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "cpu/exec.h"
 #include "cpu/flags.h"
+#include "cpu/profile.h"
 #include "cpu/vmx/internal.h"
 
 enum { ABORT_SAVE_MSR = 1, ABORT_HOST_PDPTE = 2, ABORT_LOAD_MSR = 4, ABORT_HOST_ADDRESS_SPACE = 6 };
@@ -240,7 +241,7 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
 void vmx_leave_block(struct cpu *cpu)
 {
     if (cpu->block) {
-        cpu->budget += cpu->block->insn_count - cpu->uop->insn;
+        block_pay(cpu, cpu->uop->insn - cpu->block->insn_count);
         cpu->block = NULL;
     }
 }

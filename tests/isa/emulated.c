@@ -222,7 +222,7 @@ void emulated_init(void)
     struct stub_cache *stubs = stub_cache_new(&e);
     if (!code || !stubs)
         die("code cache", &e);
-    if (emu.hot && !jit_attach(code, emu.hot, &e))
+    if (emu.hot && !jit_attach(code, emu.hot, 0, &e))
         die("jit", &e);
     emu.cpu = calloc(1, sizeof(*emu.cpu));
     struct cpu_wiring w = {.phys = &emu.phys,

@@ -164,7 +164,8 @@ void l2_place(struct program *p, struct machine *m);
 struct settings {
     const char *kind;
     uint64_t seed, slices, slice_max;
-    uint32_t hot; /* 0: by the seed */
+    uint32_t hot;   /* 0: by the seed */
+    uint64_t cache; /* bytes of translated code; 0: the default */
     bool verbose;
 };
 
@@ -173,7 +174,7 @@ struct pair {
 };
 
 struct outcome {
-    uint64_t ticks, translated; /* translated: blocks */
+    uint64_t ticks, translated, evictions; /* translated: blocks */
     bool ended, failed;
 };
 extern const char *const kinds[];
@@ -181,7 +182,7 @@ extern const char *const kinds[];
 bool lockstep_run(const struct settings *s, struct outcome *o);
 /* Prints the first instructions as the interpreter runs them. */
 void lockstep_trace(const struct settings *s, uint64_t count);
-struct machine *lockstep_machine(struct program *p, bool jit, uint32_t hot);
+struct machine *lockstep_machine(struct program *p, bool jit, uint32_t hot, uint64_t cache);
 /* Prints registers, memory and devices that differ; names the last of the instructions that wrote such a one.
  */
 struct trace_step {

@@ -7,6 +7,7 @@
  *   --count N       seeds from --seed on (default 1)     --percent N   of the usual number of seeds
  *   --slices N      slices a program runs                --slice-max N ticks of the longest
  *   --hot N         runs of a block before it is translated (default: by the seed, mostly 1)
+ *   --cache N       bytes of translated code (default: as much as ever needed)
  *   --verbose       a line a program                     --trace N     the first N instructions, no
  * comparison A difference is printed with its seed, the last instructions, and all that differs; '*' marks
  * the last instruction that wrote one of the things that differ.
@@ -83,6 +84,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->s.slice_max = n;
         else if (!strcmp(a, "--hot"))
             o->s.hot = (uint32_t)n;
+        else if (!strcmp(a, "--cache"))
+            o->s.cache = n;
         else
             return false;
         i++;
@@ -99,7 +102,7 @@ static bool selected(const char *kind, const char *pattern)
 }
 
 struct totals {
-    uint64_t programs, failed, ended, ticks, translated;
+    uint64_t programs, failed, ended, ticks, translated, evictions;
 };
 
 static void run_kind(const struct options *o, const char *kind, struct totals *t)
@@ -120,8 +123,8 @@ static void run_kind(const struct options *o, const char *kind, struct totals *t
         }
         if (!lockstep_run(&s, &out)) {
             printf("FAIL lockstep --kind %s --seed %" PRIu64 " --slices %" PRIu64 " --slice-max %" PRIu64
-                   " --hot %u\n",
-                   kind, s.seed, s.slices, s.slice_max, s.hot);
+                   " --hot %u --cache %" PRIu64 "\n",
+                   kind, s.seed, s.slices, s.slice_max, s.hot, s.cache);
             if (++t->failed >= REPORTS_MAX)
                 return;
         }
@@ -129,6 +132,7 @@ static void run_kind(const struct options *o, const char *kind, struct totals *t
         t->ended += out.ended;
         t->ticks += out.ticks;
         t->translated += out.translated;
+        t->evictions += out.evictions;
     }
 }
 
@@ -144,7 +148,7 @@ int main(int argc, char **argv)
     }
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: lockstep [--kind K] [--seed N] [--count N] [--percent N] [--slices N] "
-                        "[--slice-max N] [--hot N] [--verbose] [--trace N] | --list\n");
+                        "[--slice-max N] [--hot N] [--cache N] [--verbose] [--trace N] | --list\n");
         return 2;
     }
     if (!o.count)
@@ -154,8 +158,8 @@ int main(int argc, char **argv)
         if (selected(kinds[i], o.kind))
             run_kind(&o, kinds[i], &t);
     printf("%" PRIu64 " programs, %.1f million instructions, %" PRIu64 " blocks translated, %" PRIu64
-           " ended early, %" PRIu64 " failed\n",
-           t.programs, (double)t.ticks / 1e6, t.translated, t.ended, t.failed);
+           " evictions, %" PRIu64 " ended early, %" PRIu64 " failed\n",
+           t.programs, (double)t.ticks / 1e6, t.translated, t.evictions, t.ended, t.failed);
     if (!t.translated && !o.trace)
         printf("no block was translated: there is no back end for this host\n");
     return t.failed || !t.programs;

@@ -26,7 +26,7 @@ static void serial_write(void *owner, const uint8_t *bytes, size_t n)
     (void)owner, (void)bytes, (void)n;
 }
 
-struct machine *lockstep_machine(struct program *p, bool jit, uint32_t hot)
+struct machine *lockstep_machine(struct program *p, bool jit, uint32_t hot, uint64_t cache)
 {
     struct error e;
     struct rig *r = calloc(1, sizeof(*r));
@@ -34,6 +34,7 @@ struct machine *lockstep_machine(struct program *p, bool jit, uint32_t hot)
                                .cpus = 1,
                                .jit = jit,
                                .jit_hot = hot,
+                               .jit_cache = cache,
                                .no_reboot = true,
                                .debug_exit = true,
                                .debug_exit_base = 0xf4,
@@ -67,7 +68,7 @@ static struct pair make_pair(const struct settings *s)
     program_build(&p[0], s->seed, s->kind);
     p[1] = p[0];
     uint32_t hot = s->hot ? s->hot : s->seed % 3 ? 1 : 2 + (uint32_t)(s->seed / 3 % 15);
-    struct pair m = {lockstep_machine(&p[0], false, 0), lockstep_machine(&p[1], true, hot)};
+    struct pair m = {lockstep_machine(&p[0], false, 0, 0), lockstep_machine(&p[1], true, hot, s->cache)};
     free(p);
     return m;
 }
@@ -213,7 +214,9 @@ bool lockstep_run(const struct settings *s, struct outcome *o)
     o->ticks = m.interp->clock.now;
     o->ended = m.interp->end != MACHINE_AT;
     ok = ok && observed(m.interp, "interpreter") && observed(m.jit, "jit");
-    uint64_t translated = m.jit->code->jit ? jit_statistics(m.jit->code->jit)->blocks : 0;
+    const struct jit_stats *stats = m.jit->code->jit ? jit_statistics(m.jit->code->jit) : NULL;
+    uint64_t translated = stats ? stats->blocks : 0;
+    o->evictions = stats ? stats->evictions : 0;
     if (s->verbose)
         printf("     %" PRIu64 " ticks, end %d, rip %#" PRIx64 ", %" PRIu64 " blocks translated\n", o->ticks,
                m.interp->end, m.interp->cpus[0].rip, translated);

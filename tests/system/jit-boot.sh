@@ -1,6 +1,7 @@
 #!/bin/bash
 # jit-boot.sh -- the boot of L1, and with RUN=l2 of L2 below it, translated and interpreted: the same state hashes every
 # EVERY ticks (100,000), the same output. UNTIL=N: only so far. HOT=N: runs of a block before it is translated.
+# CACHE=SIZE: of translated code.
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 
@@ -18,7 +19,7 @@ boot() {
 boot interp
 check "interp: status $status" [ "$status" = "$([ -n "${UNTIL:-}" ] && echo 0 || echo "$passed_status")" ]
 wanted=$status
-boot "jit${HOT:+,hot=$HOT}"
+boot "jit${HOT:+,hot=$HOT}${CACHE:+,cache=$CACHE}"
 check "jit: status $status instead of $wanted" [ "$status" = "$wanted" ]
 check "hundreds of hashes" [ "$(wc -l <"$OUT/hash-interp")" -gt 300 ]
 check "the same output" cmp -s "$OUT/raw-interp" "$OUT/raw-jit"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # jit-guests.sh -- every guest image runs translated as it runs interpreted: the same output, status and state hashes.
-# HOT=N: runs of a block before it is translated. IMAGES="NAME...": only these. EVERY=N: ticks from hash to hash.
+# HOT=N: runs of a block before it is translated. CACHE=SIZE: of translated code. IMAGES="NAME...": only these.
+# EVERY=N: ticks from hash to hash.
 set -uo pipefail
 source "$(dirname "$0")/common.sh"
 : "${GUEST_IMAGES:?the folder of the guest images}"
@@ -24,7 +25,7 @@ for path in "$GUEST_IMAGES"/*.elf; do
     [ "$name" = timers ] && every=$((every * 20))
     accelerated interp "$name" "$every"
     wanted=$status
-    accelerated "jit,hot=${HOT:-1}" "$name" "$every"
+    accelerated "jit,hot=${HOT:-1}${CACHE:+,cache=$CACHE}" "$name" "$every"
     check "$name: hashes: $(first_difference)" cmp -s "$OUT/hash-interp" "$OUT/hash-jit"
     check "$name: there are hashes" [ -s "$OUT/hash-interp" ]
     check "$name: output" cmp -s "$OUT/raw-interp" "$OUT/raw-jit"

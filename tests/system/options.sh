@@ -60,6 +60,17 @@ refuse "state hash without file" "--state-hash" "${kernel[@]}" --state-hash 1000
 refuse "state hash every 0" "--state-hash" "${kernel[@]}" --state-hash "0,$OUT/hash"
 refuse "tick not a number" "--at soon" "${kernel[@]}" --at soon
 refuse "bad date" "-rtc base=yesterday" "${kernel[@]}" -rtc base=yesterday
+refuse "unknown executor" "-accel turbo: must be jit, interp or tcg" "${kernel[@]}" -accel turbo
+refuse "executor that is a beginning" "-accel jitter: must be" "${kernel[@]}" -accel jitter
+refuse "unknown part of -accel" "-accel jit,warm=1: after jit only hot=N and cache=SIZE" "${kernel[@]}" -accel jit,warm=1
+refuse "hot 0" "-accel jit,hot=0: hot must be" "${kernel[@]}" -accel jit,hot=0
+refuse "hot not a number" "-accel jit,hot=very: hot must be" "${kernel[@]}" -accel jit,hot=very
+refuse "cache too small" "-accel jit,cache=512K: cache must be a size from 1M" "${kernel[@]}" -accel jit,cache=512K
+refuse "cache too large" "-accel jit,cache=2G: cache must be" "${kernel[@]}" -accel jit,cache=2G
+refuse "cache not a size" "-accel jit,cache=big: cache must be" "${kernel[@]}" -accel jit,cache=big
+refuse "item of -d that is not there" "no_such" "${kernel[@]}" -d tlb-check,no_such
+refuse "profile in no folder" "--profile $OUT/none/profile: No such file" "${kernel[@]}" --profile "$OUT/none/profile"
+refuse "profile is a folder" "--profile $OUT: Is a directory" "${kernel[@]}" --profile "$OUT"
 
 # -- Files --------------------------------------------------------------------------------------------------------------
 head -c 100000 /dev/zero | tr '\0' 'x' >"$OUT/garbage"
@@ -113,6 +124,10 @@ accept "plain" ""
 accept "-enable-kvm" "^droste: -enable-kvm: not needed" -enable-kvm
 accept "-accel tcg" "" -accel tcg
 accept "-accel interp" "" -accel interp
+accept "-accel jit with its parts" "" -accel jit,cache=1M,hot=1
+accept "-d tlb-check" "" -d tlb-check
+accept "profile" "" --profile "$OUT/profile"
+check "profile: has instructions" grep -q '^instructions: [1-9]' "$OUT/profile"
 accept "two processors" "" -smp 2
 accept "disk" "" -drive "file=$OUT/large,format=raw,if=virtio"
 accept "disk read-only" "" -drive "file=$OUT/large,format=raw,if=virtio,readonly=on"

@@ -1,0 +1,79 @@
+#!/bin/bash
+# developer.sh -- the developer's view: --profile counts the same under every executor, -d tlb-check changes nothing,
+# --perf-map names each byte of translated code once.
+set -uo pipefail
+source "$(dirname "$0")/common.sh"
+: "${GUEST_IMAGES:?the folder of the guest images}"
+
+# guest NAME OPTION...: runs an image of tests/guest
+guest() {
+    local name=$1
+    shift
+    run_droste 60 -kernel "$GUEST_IMAGES/$name.elf" -m 32M -smp 2 -nographic -no-reboot "${exit_device[@]}" "$@"
+}
+
+# -- Profile ------------------------------------------------------------------------------------------------------------
+# Totals of a JSON profile: all, L1, L2.
+totals() {
+    sed -n 's/^\t"\(instructions[_a-z0-9]*\)":[^0-9]*\([0-9]*\),$/\1 \2/p' "$1"
+}
+for name in smoke exceptions task vmx_ept; do
+    for accel in interp jit jit,hot=1 jit,hot=1,cache=1M; do
+        guest "$name" -accel "$accel" --profile "$OUT/$name-$accel.json" --stats "$OUT/stats.json"
+        check "$name, $accel: status $status" [ "$status" = 1 ]
+        check "$name, $accel: totals" [ "$(totals "$OUT/$name-$accel.json" | wc -l)" = 4 ]
+        check "$name, $accel: the same totals as interpreted" \
+            [ "$(totals "$OUT/$name-$accel.json")" = "$(totals "$OUT/$name-interp.json")" ]
+        # The clock also counts delivered events.
+        profiled=$(totals "$OUT/$name-$accel.json" | awk '$1 == "instructions" { print $2 }')
+        counted=$(sed -n 's/^\t"instructions":[^0-9]*\([0-9]*\),$/\1/p' "$OUT/stats.json")
+        check "$name, $accel: $profiled of $counted instructions" \
+            [ "$profiled" -le "$counted" ] && [ "$profiled" -gt $((counted * 9 / 10)) ]
+    done
+done
+check "L2 counts" [ "$(totals "$OUT/vmx_ept-jit.json" | awk '$1 == "instructions_l2" { print ($2 > 100) }')" = 1 ]
+guest vmx_ept -accel jit --profile "$OUT/again.json"
+check "the same run, the same profile" cmp -s "$OUT/vmx_ept-jit.json" "$OUT/again.json"
+guest vmx_ept --profile "$OUT/profile.txt"
+check "text: has shares of both levels" [ "$(grep -c -E '^ *[0-9.]+%  +[0-9]+ .*  L[12] ' "$OUT/profile.txt")" -gt 50 ]
+check "text: names L2" grep -q -E '%.*  L2 .* 64-bit CPL 0' "$OUT/profile.txt"
+check "text: has code" grep -q -E '^  [0-9a-f]{16}  rep stosb$' "$OUT/profile.txt"
+
+# -- TLB check ----------------------------------------------------------------------------------------------------------
+for name in paging vmx_ept; do
+    for accel in interp jit,hot=1; do
+        guest "$name" -accel "$accel" --state-hash "100000,$OUT/hash"
+        guest "$name" -accel "$accel" --state-hash "100000,$OUT/hash-checked" --stats "$OUT/stats.json" -d tlb-check
+        check "$name, $accel: status $status with -d tlb-check" [ "$status" = 1 ]
+        check "$name, $accel: the same with -d tlb-check" cmp -s "$OUT/hash" "$OUT/hash-checked"
+        check "$name, $accel: no access goes unchecked" grep -q -E '"tlb_fills":[^0-9]*0,' "$OUT/stats.json"
+    done
+done
+
+# -- Evictions, perf map ------------------------------------------------------------------------------------------------
+# mapped SMP: runs many-blocks.S in a small cache, leaves the perf map
+mapped() {
+    "$DROSTE" -kernel "$OUT/many-blocks.elf" -nographic -no-reboot "${exit_device[@]}" -smp "$1" -accel jit,hot=1,cache=1M \
+        --perf-map --stats "$OUT/stats.json" --state-hash "50000,$OUT/hash-jit" </dev/null >"$OUT/out" 2>"$OUT/err" &
+    local pid=$!
+    status=0
+    wait "$pid" || status=$?
+    mv "/tmp/perf-$pid.map" "$OUT/map"
+}
+image many-blocks
+run_droste 60 -kernel "$OUT/many-blocks.elf" -nographic -no-reboot "${exit_device[@]}" -smp 2 -accel interp \
+    --state-hash "50000,$OUT/hash-interp"
+check "many blocks, interp: status $status" [ "$status" = "$passed_status" ]
+mapped 2
+check "many blocks, jit: status $status" [ "$status" = "$passed_status" ]
+check "many blocks: code was evicted" grep -q -E '"evictions":[^0-9]*[1-9][0-9]' "$OUT/stats.json"
+check "many blocks: the same hashes" cmp -s "$OUT/hash-interp" "$OUT/hash-jit"
+check "perf map: many blocks" [ "$(grep -c -E '^[0-9a-f]+ [0-9a-f]+ guest_[0-9a-f]+_[0-9a-f]+$' "$OUT/map")" -gt 100 ]
+check "perf map: the thunks" grep -q -E ' droste_thunks$' "$OUT/map"
+overlaps() {
+    perl -ne '($a, $n) = map { hex } (split)[0, 1]; push @r, [$a, $n];
+        END { @r = sort { $a->[0] <=> $b->[0] } @r;
+              for (1 .. $#r) { $bad++ if $r[$_ - 1][0] + $r[$_ - 1][1] > $r[$_][0] } print $bad + 0 }' "$1"
+}
+check "perf map: overlapping lines: $(overlaps "$OUT/map")" [ "$(overlaps "$OUT/map")" = 0 ]
+finish
