@@ -627,6 +627,18 @@ static bool move(struct emit *e)
         emit_put(e, u->d, 3, R_A);
         return true;
     }
+    case UOP_INSH: {
+        unsigned hd = jit_host_of[u->d & 15];
+        if (u->d > 3 || hd == R_NONE)
+            return false;
+        emit_before_write(e, u->d);
+        asm_op(a, 2, 0x0fb6, R_A, emit_operand(e, u->a)); /* R14B: a byte register by its prefix */
+        asm_shift_imm(a, 1, 1, rm_reg(hd), 8);            /* ROR: the two bytes change places */
+        asm_load(a, 0, hd, rm_reg(R_A));
+        asm_shift_imm(a, 1, 1, rm_reg(hd), 8);
+        e->s.host_mask = 0;
+        return true;
+    }
     case UOP_XCHG: {
         if (u->d == REG_T0 || u->a == REG_T0)
             return false;
