@@ -349,6 +349,7 @@ void emit_need_flags(struct emit *e, unsigned mask)
     }
     emit_flush_flags(e);
     asm_call_to(a, e->j->flags);
+    e->s.page = false; /* it uses A */
     e->s.host_mask = HF_ALL;
     e->s.settled = false;
     /* What comes here by an edge is wanted whole in struct cpu. */

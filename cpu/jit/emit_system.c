@@ -1,9 +1,9 @@
 /*
- * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, VMREAD and VMWRITE of
- * a known field.
+ * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, RDTSC, VMREAD and
+ * VMWRITE of a known field.
  *
- * Inline is only what cannot fault here: at CPL 0 in 64-bit mode, as the block key says. What depends on the
- * running state is tested, and C does the rest of the cases.
+ * Inline is only what cannot fault here, as the block key and the micro-ops before it say. What depends on
+ * the running state is tested, and C does the rest of the cases.
  */
 #include "cpu/jit/emit.h"
 
@@ -11,7 +11,7 @@
 
 #include "cpu/ir/helper.h"
 #include "cpu/lapic.h"
-#include "cpu/vmx/vmx.h"
+#include "cpu/vmx/internal.h"
 
 static bool supervisor(const struct emit *e)
 {
@@ -108,6 +108,38 @@ static bool swapgs(struct emit *e)
     asm_load(a, 3, R_B, other);
     asm_store(a, 3, R_A, other);
     asm_store(a, 3, R_B, base);
+    return true;
+}
+
+/* -- RDTSC and RDTSCP ---------------------------------------------------------------------------------- */
+
+/* The time is what cpu_sync() would make of the budget; the offset is 0 where VMX has none. */
+static bool rdtsc(struct emit *e)
+{
+    const struct uop *u = e->u;
+    struct asm_buf *a = &e->a;
+    struct rm adjust = CPU_MEM(msr), aux = CPU_MEM(msr);
+    adjust.disp += (int32_t)offsetof(struct msr_state, tsc_adjust);
+    aux.disp += (int32_t)offsetof(struct msr_state, tsc_aux);
+    asm_load(a, 3, R_A, CPU_MEM(vmx));
+    asm_alu_imm(a, 3, 7, rm_mem(R_A, offsetof(struct vmx, tsc_multiplier)), 0);
+    e->s.host_mask = 0;
+    emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
+    emit_before_write(e, REG_RAX);
+    emit_before_write(e, REG_RDX);
+    asm_load(a, 3, R_A, CPU_MEM(slice_end));
+    asm_alu(a, 3, 5, R_A, CPU_MEM(budget));
+    asm_alu(a, 3, 0, R_A, adjust);
+    asm_alu(a, 3, 0, R_A, CPU_MEM(tsc_offset));
+    asm_alu_imm(a, 3, 5, rm_reg(R_A), e->b->insn_count - u->insn);
+    emit_put(e, REG_RAX, 2, R_A);
+    asm_shift_imm(a, 3, 5, rm_reg(R_A), 32);
+    emit_put(e, REG_RDX, 2, R_A);
+    if (u->imm) {
+        emit_before_write(e, REG_RCX);
+        asm_load(a, 2, R_A, aux);
+        emit_put(e, REG_RCX, 2, R_A);
+    }
     return true;
 }
 
@@ -230,6 +262,8 @@ bool emit_system(struct emit *e)
         return sti(e);
     case HELPER_swapgs:
         return swapgs(e);
+    case HELPER_rdtsc:
+        return rdtsc(e);
     case HELPER_vmread:
         return field(e, false);
     case HELPER_vmwrite:

@@ -186,14 +186,8 @@ void *jit_find(struct cpu *cpu, uint64_t rip)
     if (!(cpu->key & KEY_L) || t->exec[i].tag != page)
         return NULL;
     gpa_t gpa = t->exec[i].gpa + (rip & PAGE_MASK);
-    struct jit_place *p = place_of(j, gpa, cpu->key);
-    if (p->gpa != gpa || p->key != cpu->key || !p->code) {
-        struct block *b = code_cache_find(cpu->code, gpa, cpu->key);
-        if (!b || !b->code || b->gpa2)
-            return NULL;
-        *p = (struct jit_place){.gpa = gpa, .key = cpu->key, .code = b->code};
-    }
-    if (!phys_page(cpu->phys, gpa))
+    const struct jit_place *p = place_of(j, gpa, cpu->key);
+    if (p->gpa != gpa || p->key != cpu->key || !p->code || !phys_page(cpu->phys, gpa))
         return NULL;
     cpu->jit_jumps[jump_index(rip)] =
         (struct jit_jump){.rip = rip, .tag = cpu->jit_tag, .page = page, .code = p->code};
@@ -217,6 +211,8 @@ void jit_remember(struct jit *j, struct cpu *cpu, struct block *b)
     /* Outside flat segments each entry checks the code segment's limit. */
     if (cpu->mmu.verify || !(b->key & (KEY_L | KEY_FLAT)) || !phys_page(cpu->phys, b->gpa))
         return;
+    if (!b->gpa2)
+        *place_of(j, b->gpa, b->key) = (struct jit_place){.gpa = b->gpa, .key = b->key, .code = b->code};
     jumps_of(j, cpu)[jump_index(cpu->rip)] =
         (struct jit_jump){.rip = cpu->rip, .tag = tag_of(cpu), .page = cpu->r[REG_PAGE], .code = b->code};
 }
