@@ -1,5 +1,6 @@
 /*
- * cpu/jit/jit.c -- code memory, blocks and edges in it, and the jump cache.
+ * cpu/jit/jit.c -- code memory, blocks and edges in it, and how code is found: the jump cache, by RIP in one
+ * context, and behind it the table of places, by guest-physical address.
  *
  * Code memory is one memfd seen twice, writable here and executable there (W^X). When it is full everything
  * is forgotten at once (jit_flush): blocks are translated again as they are met.

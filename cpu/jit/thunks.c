@@ -3,7 +3,8 @@
  *
  * A thunk spills the pinned guest registers (and the vector registers while they are live), calls C, and
  * reloads; C (R11) survives, A and B are callee-saved in the System V ABI. Arguments of a call that runs a
- * micro-op: A its address, B its index in the block.
+ * micro-op: A its address, B its index in the block. C that raises, exits or enters a VM never returns:
+ * jit_unwind() takes the stack back to where translated code had it, and goes on from there.
  */
 #include "cpu/jit/emit.h"
 
