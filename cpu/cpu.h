@@ -2,7 +2,8 @@
  * cpu/cpu.h -- one logical processor: its registers, and what every file of cpu/ may ask of it.
  *
  * Promise of cpu/: executes x86-64 exactly as the SDM says, one instruction count after the other, and knows
- * nothing of devices. Guest faults are raised by cpu_raise(), which never returns (longjmp to cpu_run()).
+ * nothing of devices. Guest faults are raised by cpu_raise(), which never returns (longjmp to cpu_run(),
+ * or back into translated code).
  * Anything that the guest can see is described in cpu/state.c.
  */
 #ifndef CPU_CPU_H

@@ -96,7 +96,7 @@ void cpu_write_cr0(struct cpu *cpu, uint64_t value)
     cpu_mode_changed(cpu);
 }
 
-void cpu_write_cr3(struct cpu *cpu, uint64_t value)
+static void load_cr3(struct cpu *cpu, uint64_t value)
 {
     if (cpu_long_mode(cpu)) {
         if (cpu->cr4 & CR4_PCIDE)
@@ -109,6 +109,11 @@ void cpu_write_cr3(struct cpu *cpu, uint64_t value)
     if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer) && !cpu_load_pdptes(cpu, value))
         cpu_raise_gp0(cpu);
     cpu->cr3 = value;
+}
+
+void cpu_write_cr3(struct cpu *cpu, uint64_t value)
+{
+    load_cr3(cpu, value);
     cpu_mode_changed(cpu);
 }
 
@@ -195,7 +200,8 @@ void helper_write_cr(struct cpu *cpu, const struct uop *u)
         cpu->cr2 = v;
         break;
     case 3:
-        cpu_write_cr3(cpu, v);
+        load_cr3(cpu, v);
+        cpu_mode_restored(cpu, cpu->key); /* CR3 is not in the key */
         break;
     case 4:
         cpu_write_cr4(cpu, v);

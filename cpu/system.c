@@ -64,7 +64,7 @@ void helper_sti(struct cpu *cpu, const struct uop *u)
 void helper_set_ac(struct cpu *cpu, const struct uop *u)
 {
     cpu->rflags = u->imm ? cpu->rflags | FLAG_AC : cpu->rflags & ~(uint64_t)FLAG_AC;
-    cpu_mode_changed(cpu);
+    cpu_mode_restored(cpu, cpu->key); /* CPL is 0: AC is not in the key */
 }
 
 /* -- Descriptor-table registers ------------------------------------------------------------------------ */

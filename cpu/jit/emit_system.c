@@ -11,7 +11,7 @@
 
 #include "cpu/ir/helper.h"
 #include "cpu/lapic.h"
-#include "cpu/vmx/internal.h"
+#include "cpu/vmx/vmx.h"
 
 static bool supervisor(const struct emit *e)
 {
@@ -122,7 +122,7 @@ static bool rdtsc(struct emit *e)
     adjust.disp += (int32_t)offsetof(struct msr_state, tsc_adjust);
     aux.disp += (int32_t)offsetof(struct msr_state, tsc_aux);
     asm_load(a, 3, R_A, CPU_MEM(vmx));
-    asm_alu_imm(a, 3, 7, rm_mem(R_A, offsetof(struct vmx, tsc_multiplier)), 0);
+    asm_alu_imm(a, 3, 7, rm_mem(R_A, vmx_tsc_multiplier_offset()), 0);
     e->s.host_mask = 0;
     emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
     emit_before_write(e, REG_RAX);

@@ -4,7 +4,8 @@
  * A thunk spills the pinned guest registers (and the vector registers while they are live), calls C on the
  * stack of C code, and reloads; C (R11) survives, A and B are callee-saved in the System V ABI. Arguments of
  * a call that runs a micro-op: A its address, B its index in the block. The return address of a thunk is
- * taken off at once, so that R_CPU is right in it.
+ * taken off at once, so that R_CPU is right in it. C that raises, exits or enters a VM never returns:
+ * jit_unwind() drops its frames and goes on in translated code.
  */
 #include "cpu/jit/emit.h"
 

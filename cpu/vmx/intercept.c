@@ -259,6 +259,11 @@ uint64_t vmx_tsc(struct cpu *cpu, uint64_t tsc)
     return tsc + (uint64_t)cpu->tsc_offset;
 }
 
+int32_t vmx_tsc_multiplier_offset(void)
+{
+    return (int32_t)offsetof(struct vmx, tsc_multiplier);
+}
+
 void vmx_task_switch(struct cpu *cpu, uint16_t selector, unsigned source)
 {
     cpu_sync(cpu);

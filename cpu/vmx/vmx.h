@@ -88,6 +88,9 @@ void vmx_io(struct cpu *cpu, const struct vmx_io *io);
 void vmx_invlpg(struct cpu *cpu, gva_t linear);
 /* TSC as the guest sees it (offset applied), from the real one. */
 uint64_t vmx_tsc(struct cpu *cpu, uint64_t tsc);
+/* For translated code: where in *cpu->vmx the 64-bit multiplier is; while it is 0, the TSC that anybody sees
+ * is the real one and cpu->tsc_offset. */
+int32_t vmx_tsc_multiplier_offset(void);
 void vmx_task_switch(struct cpu *cpu, uint16_t selector,
                      unsigned source); /* always exits in non-root; source 0 CALL 1 IRET 2 JMP 3 gate */
 /* Event about to be delivered: exits when the exception bitmap (or NMI exiting) says so; else returns. */
