@@ -31,6 +31,8 @@ enum host_reg {
 struct asm_buf {
     uint8_t *at, *end;
     bool full;
+    uint32_t
+        used; /* registers that were named as operands, not only in addresses, since somebody cleared it */
 };
 
 /* A register, or memory [base + index << scale + disp]. */
@@ -83,8 +85,10 @@ static inline void asm_u64(struct asm_buf *a, uint64_t v)
 
 static inline void asm_modrm(struct asm_buf *a, unsigned reg, struct rm m)
 {
+    a->used |= 1u << (reg & 31);
     reg = (reg & 7) << 3;
     if (!m.mem) {
+        a->used |= 1u << (m.base & 31);
         asm_byte(a, 0xc0 | reg | (m.base & 7));
         return;
     }
@@ -138,6 +142,7 @@ static inline void asm_vex(struct asm_buf *a, unsigned map, unsigned pp, unsigne
                            unsigned opcode, unsigned reg, unsigned vvvv, struct rm m)
 {
     unsigned x = m.mem && m.has_index ? (unsigned)m.index >> 3 : 0;
+    a->used |= 1u << vvvv;
     asm_byte(a, 0xc4);
     asm_byte(a, (~reg >> 3 & 1) << 7 | (~x & 1) << 6 | (~((unsigned)m.base >> 3) & 1) << 5 | map);
     asm_byte(a, w << 7 | (~vvvv & 15) << 3 | l << 2 | pp);
@@ -162,6 +167,7 @@ static inline void asm_mov(struct asm_buf *a, unsigned dst, unsigned src)
 /* Does not touch flags. */
 static inline void asm_imm64(struct asm_buf *a, unsigned reg, uint64_t v)
 {
+    a->used |= 1u << reg;
     if (v == (uint32_t)v) {
         if (reg >= 8)
             asm_byte(a, 0x41);
@@ -250,6 +256,7 @@ static inline void asm_jmp_to(struct asm_buf *a, const uint8_t *target)
 }
 static inline void asm_call_to(struct asm_buf *a, const uint8_t *target)
 {
+    a->used = UINT32_MAX;
     asm_byte(a, 0xe8);
     uint8_t *at = a->at;
     asm_u32(a, 0);

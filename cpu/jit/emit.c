@@ -200,6 +200,7 @@ void emit_before_write(struct emit *e, unsigned reg)
 {
     struct recipe *r = &e->s.rec;
     unsigned flags = uop_info[e->u->op].flags;
+    emit_lose_page(e, reg);
     bool overwritten = (flags & U_WF) && !(flags & (U_RF | U_FAULT | U_END));
     if (e->entry_open && reg < 16 && !overwritten)
         e->entry_writes |= (uint16_t)(1u << reg);
@@ -403,6 +404,7 @@ struct cold *emit_cold(struct emit *e, enum cold_kind kind, uint8_t *jump)
         return &e->cold[0];
     }
     struct cold *c = &e->cold[e->cold_count++];
+    emit_check_page(e);
     *c = (struct cold){
         .jump = jump, .kind = (uint8_t)kind, .index = (uint16_t)e->index, .open = true, .before = e->s};
     return c;
@@ -420,6 +422,7 @@ static void close_cold(struct emit *e, unsigned first)
         if (c->open && (c->kind != COLD_REST || last)) {
             c->open = false;
             c->back = e->a.at;
+            emit_check_page(e);
             c->after = e->s;
         }
     }
@@ -457,6 +460,14 @@ static void reload_x87(struct emit *e)
     asm_patch(live, a->at);
 }
 
+/* From a cold part that has called C. */
+static void come_back(struct emit *e, const uint8_t *to, bool page)
+{
+    if (page)
+        emit_spoil_page(e);
+    asm_jmp_to(&e->a, to);
+}
+
 /* A jump to the RIP in C, which the jump cache does not know; goes on behind it when nothing is found. */
 static void find_code(struct emit *e, const struct cold *c)
 {
@@ -475,6 +486,7 @@ static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
     e->s = c->before;
+    e->s.page = false;
     e->index = c->index;
     e->u = &e->b->uops[c->index];
     if (c->jump && !a->full)
@@ -516,7 +528,10 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_call_to(a, e->j->settle);
         if (c->before.vec_live)
             reload_vectors(e);
-        asm_jmp_to(a, c->back);
+        come_back(e, c->back, c->before.page);
+        return;
+    case COLD_PAGE:
+        emit_cold_page(e, c, c + 1);
         return;
     default:
         break;
@@ -531,7 +546,7 @@ static void cold_part(struct emit *e, struct cold *c)
     emit_c_arguments(e);
     if (c->kind == COLD_VEC) {
         asm_call_to(a, e->j->vec_load);
-        asm_jmp_to(a, c->back);
+        come_back(e, c->back, c->before.page);
         return;
     }
     if (c->kind == COLD_X87) {
@@ -539,7 +554,7 @@ static void cold_part(struct emit *e, struct cold *c)
         asm_call_to(a, e->j->x87_load);
         if (e->s.vec_live)
             reload_vectors(e);
-        asm_jmp_to(a, c->back);
+        come_back(e, c->back, c->before.page);
         return;
     }
     asm_call_to(a, e->j->slow);
@@ -564,14 +579,14 @@ static void cold_part(struct emit *e, struct cold *c)
         if (!emit_uops(e, c->index + 1u, last))
             e->failed = true;
         e->in_cold = false;
-        asm_jmp_to(a, back);
+        come_back(e, back, c->after.page);
         return;
     }
     if (c->after.t0_in_c)
         asm_load(a, 3, R_C, guest_mem(REG_T0));
     if (c->after.host_mask)
         e->failed = true;
-    asm_jmp_to(a, c->back);
+    come_back(e, c->back, c->after.page);
 }
 
 /* -- The walk ------------------------------------------------------------------------------------------ */
@@ -604,7 +619,9 @@ bool emit_uops(struct emit *e, unsigned first, unsigned last)
         if (begins)
             e->s.t0_in_c = false; /* temporaries are dead between instructions */
         e->skip = 0;
+        const struct emit_state was = e->s;
         one_uop(e);
+        emit_follow_page(e, e->u, &was);
         i += e->skip;
         e->index = i;
         if (!e->in_cold)

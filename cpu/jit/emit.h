@@ -69,6 +69,8 @@ struct emit_state {
     bool x87_live; /* x87 registers are in the host's */
     bool pointers; /* FIP and FOP are those of micro-op x87_uop, not yet in struct cpu */
     uint16_t x87_uop;
+    bool page, page_write; /* A and B hold the page of page_at's operand: emit_page.c */
+    struct uop page_at;
 };
 
 enum cold_kind {
@@ -81,6 +83,7 @@ enum cold_kind {
     COLD_VEC,    /* load the vector registers */
     COLD_X87,    /* load the x87 registers */
     COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
+    COLD_PAGE,   /* look up another page: emit_page.c */
     COLD_SETTLE,
 };
 
@@ -106,7 +109,10 @@ struct cold {
     uint8_t *back;
     struct jit_edge *edge;
     const struct run *run;
-    int64_t target; /* COLD_CROSS */
+    int64_t target;    /* COLD_CROSS */
+    struct uop access; /* COLD_PAGE, with its bytes, and whether it writes */
+    uint8_t bytes;
+    bool write;
     struct emit_state before, after;
 };
 
@@ -299,6 +305,15 @@ void emit_access(struct emit *e, unsigned bytes, bool write, enum cold_kind kind
 void emit_stack_access(struct emit *e, int32_t disp, unsigned bytes, bool write);
 void emit_close_run(struct emit *e);
 void emit_cold_run(struct emit *e, const struct run *run);
+/* emit_page.c */
+/* e->place for u's operand. */
+void emit_page_access(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,
+                      unsigned align);
+void emit_cold_page(struct emit *e, const struct cold *c, struct cold *slow);
+void emit_check_page(struct emit *e);
+void emit_lose_page(struct emit *e, unsigned reg); /* reg has a new value */
+void emit_spoil_page(struct emit *e);
+void emit_follow_page(struct emit *e, const struct uop *u, const struct emit_state *was);
 /* emit_control.c */
 bool emit_control(struct emit *e);
 void emit_cross(struct emit *e, int64_t target);

@@ -239,8 +239,7 @@ void emit_access(struct emit *e, unsigned bytes, bool write, enum cold_kind kind
         }
         return;
     }
-    emit_address(e, u);
-    emit_tlb(e, bytes, write, kind, align);
+    emit_page_access(e, u, bytes, write, kind, align);
 }
 
 void emit_stack_access(struct emit *e, int32_t disp, unsigned bytes, bool write)
@@ -259,6 +258,7 @@ void emit_close_run(struct emit *e)
     struct run *run = run_at(e, e->index);
     if (!run || e->index != run->last)
         return;
+    emit_check_page(e);
     run->back = e->a.at;
     run->after = e->s;
     if (!run->checked)
@@ -327,6 +327,8 @@ void emit_cold_run(struct emit *e, const struct run *run)
         e->failed = true;
         return;
     }
+    if (run->after.page)
+        emit_spoil_page(e);
     asm_jmp_to(&e->a, run->back);
 }
 

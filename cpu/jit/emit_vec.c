@@ -117,6 +117,10 @@ static void instruction(struct emit *e, struct rm place)
     encode(e, q, reg, vvvv, m);
     if (put == R_C && !(put_reg == REG_T0 && e->s.t0_in_c))
         asm_store(&e->a, 3, R_C, guest_mem(put_reg));
+    if (put != R_NONE)
+        emit_lose_page(e, put_reg);
+    if (q->ecx_write)
+        emit_lose_page(e, REG_RCX);
     if (q->flags_write) {
         emit_drop_flags(e);
         emit_store_image(e);
@@ -314,8 +318,7 @@ static bool store_result(struct emit *e)
         return false;
     unsigned bytes = bytes_of(st);
     prepare(e, run);
-    emit_address(e, st);
-    emit_tlb(e, bytes, true, COLD_REST, st->op != UOP_VSTORE && st->imm ? bytes : 0);
+    emit_page_access(e, st, bytes, true, COLD_REST, st->op != UOP_VSTORE && st->imm ? bytes : 0);
     e->u = run;
     instruction(e, e->place);
     e->u = u;

@@ -72,24 +72,30 @@ static bool is_store(unsigned op, unsigned reg)
     return (op & 1) && ((reg >= 1 && reg <= 3) || reg == 7);
 }
 
-/* T0, the effective address, into C; and its linear address into A. */
-static void operand_address(struct emit *e)
+/* e->place for the operand, whose effective address is T0, in C afterwards. */
+static void operand(struct emit *e, unsigned bytes, bool write)
 {
-    const struct uop *u = e->u;
+    const struct uop *u = e->u, *lea = u - 1;
     if (!e->s.t0_in_c) {
         emit_take_c(e);
         asm_load(&e->a, 3, R_C, guest_mem(REG_T0));
         e->s.t0_in_c = true;
     }
-    const struct uop address = {.op = UOP_LOAD, .am = u->am, .a = REG_T0, .b = REG_ZERO};
-    emit_address(e, &address);
+    struct uop access = {.op = UOP_LOAD, .am = u->am, .a = REG_T0, .b = REG_ZERO};
+    if (e->index > 0 && lea->op == UOP_LEA && lea->insn == u->insn && lea->d == REG_T0 && lea->size == 3 &&
+        lea->a != REG_T0 && lea->b != REG_T0) {
+        access = *lea;
+        access.op = UOP_LOAD;
+        access.am = (uint8_t)(u->am | AM_SCALE(lea->am));
+    }
+    emit_page_access(e, &access, bytes, write, COLD_STEP, 0);
 }
 
 /* The instruction has its operand at A + B: FLDCW changes what the rest may take for granted. */
 static void load_control(struct emit *e)
 {
     struct asm_buf *a = &e->a;
-    asm_op(a, 2, 0x0fb7, R_A, rm_sib(R_A, R_B, 0, 0));
+    asm_op(a, 2, 0x0fb7, R_A, e->place);
     asm_alu_imm(a, 2, 4, rm_reg(R_A), 0x1f3f);
     asm_alu_imm(a, 2, 1, rm_reg(R_A), 0x40);
     asm_mov(a, R_B, R_A);
@@ -105,22 +111,20 @@ static void load_control(struct emit *e)
 static bool control_form(struct emit *e, unsigned op, unsigned reg)
 {
     struct asm_buf *a = &e->a;
-    struct rm place = rm_sib(R_A, R_B, 0, 0);
     bool load = op == 1 && reg == 5, control = op == 1 && reg == 7, status = op == 5 && reg == 7;
     if (!load && !control && !status)
         return false;
     if (!control)
         emit_need_x87(e);
-    operand_address(e);
-    emit_tlb(e, 2, !load, COLD_STEP, 0);
+    operand(e, 2, !load);
     if (load) {
         load_control(e);
     } else if (control) {
         asm_op(a, 2, 0x0fb7, R_C, CPU_MEM(x87.fcw));
-        asm_store(a, 1, R_C, place);
+        asm_store(a, 1, R_C, e->place);
         e->s.t0_in_c = false;
     } else {
-        asm_op(a, 2, 0xdd, 7, place);
+        asm_op(a, 2, 0xdd, 7, e->place);
     }
     return true;
 }
@@ -134,9 +138,8 @@ static bool memory_form(struct emit *e, unsigned op, unsigned reg)
     if (!bytes)
         return control_form(e, op, reg);
     emit_need_x87(e);
-    operand_address(e);
-    emit_tlb(e, bytes, is_store(op, reg), COLD_STEP, 0);
-    asm_op(&e->a, 2, 0xd8 + op, reg, rm_sib(R_A, R_B, 0, 0));
+    operand(e, bytes, is_store(op, reg));
+    asm_op(&e->a, 2, 0xd8 + op, reg, e->place);
     asm_store(&e->a, 3, R_C, CPU_MEM(x87.fdp));
     pointers(e);
     return true;

@@ -369,6 +369,53 @@ static void witness_item(struct program *p)
     }
 }
 
+/* -- Walking pointers ---------------------------------------------------------------------------------- */
+
+/* Accesses by one pointer register, which moves by constants between them; at last back. */
+static void walk_item(struct program *p)
+{
+    unsigned n;
+    int moved = 0;
+    do
+        n = (unsigned)dice_below(&p->d, p->width == 8 ? 16 : 8);
+    while (!(pointer_registers[p->mode] >> n & 1));
+    for (uint64_t left = 2 + dice_below(&p->d, 5); left; left--) {
+        bool last = left == 1;
+        int by = last ? -moved : (int)dice_below(&p->d, 200) - 100;
+        struct piece i = {.n = 0};
+        if (by < -128 || by > 127)
+            by = 0;
+        moved += by;
+        if (p->width == 8)
+            piece_byte(&i, 0x48 | n >> 3);
+        piece_byte(&i, 0x83);
+        piece_byte(&i, (dice_chance(&p->d, 50) && by != -128 ? 0xe8 : 0xc0) | (n & 7)); /* SUB, ADD */
+        piece_byte(&i, (unsigned)(i.b[i.n - 1] & 0x28 ? -by : by) & 0xff);
+        piece_put(p, &i);
+        if (last)
+            break;
+        for (uint64_t k = 1 + dice_below(&p->d, 3); k; k--) {
+            static const uint8_t opcodes[] = {0x8b, 0x89, 0x03, 0x01, 0x8a, 0x88};
+            struct piece access = {.n = 0};
+            unsigned reg = free_register(p) & 7;
+            if (p->width == 2 || dice_chance(&p->d, 30) ||
+                (pointer_registers[p->mode] | p->reserved | 0x10u) >> reg & 1) {
+                random_instruction(p);
+                continue;
+            }
+            if (p->width == 8)
+                piece_byte(&access, (dice_chance(&p->d, 50) ? 0x48 : 0x40) | n >> 3);
+            piece_byte(&access, opcodes[dice_below(&p->d, p->width == 8 ? 6 : 4)]);
+            piece_byte(&access, 0x40 | reg << 3 | (n & 7));
+            if ((n & 7) == 4)
+                piece_byte(&access, 0x24);
+            piece_number(&access, dice_roll(&p->d) & 0x7f, 1);
+            piece_put(p, &access);
+        }
+    }
+    random_pointer(p);
+}
+
 /* -- x87 state ----------------------------------------------------------------------------------------- */
 
 /* A control word with all exceptions masked, mostly; other state is saved and restored around instructions.
@@ -410,6 +457,10 @@ void random_item(struct program *p)
         return;
     if (p->stress && r >= 80 && dice_chance(&p->d, 70)) {
         stress_item(p);
+        return;
+    }
+    if (dice_chance(&p->d, 3)) {
+        walk_item(p);
         return;
     }
     if (p->fpu && dice_chance(&p->d, 10)) {
