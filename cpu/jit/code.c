@@ -117,8 +117,9 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
     j->stats.links++;
 }
 
-static void unlink_block(struct jit_block *jb)
+static void unlink_block(struct jit *j, struct jit_block *jb)
 {
+    jit_forget_place(j, jb->block);
     while (jb->in)
         unlink_edge(jb->in);
     for (unsigned i = 0; i < ARRAY_LEN(jb->out); i++)
@@ -137,8 +138,7 @@ void jit_drop(struct jit *j, struct block *b)
     struct jit_block *jb = b->jit;
     if (!jb)
         return;
-    jit_forget_place(j, b);
-    unlink_block(jb);
+    unlink_block(j, jb);
     jb->entry[0] = 0xe9;
     asm_patch(jb->entry + 1, jb->dead);
 }
@@ -164,7 +164,7 @@ void jit_next_region(struct jit *j)
         return;
     for (struct jit_block *jb = r->blocks; jb; jb = jb->next)
         if (jb->block) {
-            unlink_block(jb);
+            unlink_block(j, jb);
             j->stats.evicted++;
         }
     region_forget(r);
@@ -178,6 +178,7 @@ void jit_flush(struct jit *j)
     for (unsigned i = 0; i < j->region_count; i++)
         region_forget(&j->regions[i]);
     j->region = 0;
+    memset(j->places, 0, sizeof(j->places));
     jit_forget_jumps(j);
     j->stats.flushes++;
     jit_perf_rewrite(j);

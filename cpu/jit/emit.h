@@ -239,7 +239,8 @@ void jit_code_free(struct jit *j);
 void jit_code_add(struct jit *j, struct block *b);
 /* Empties the oldest region, which is filled from now on. */
 void jit_next_region(struct jit *j);
-/* jit.c: whatever remembers addresses of code forgets them, or those of one block. */
+/* jit.c: what remembers addresses of code forgets those of all, or of one block, which leaves it in the jump
+ * caches. */
 void jit_forget_jumps(struct jit *j);
 void jit_forget_place(struct jit *j, const struct block *b);
 /* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */

@@ -173,7 +173,6 @@ void jit_forget_jumps(struct jit *j)
     for (unsigned i = 0; i < PHYS_MMUS_MAX; i++)
         if (j->jumps[i])
             memset(j->jumps[i], 0, sizeof(struct jit_jump) * JIT_JUMPS);
-    memset(j->places, 0, sizeof(j->places));
 }
 
 /* The code of a block in RAM that is there already and whose page the context knows: all that needs no walk
