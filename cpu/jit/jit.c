@@ -1,6 +1,6 @@
 /*
- * cpu/jit/jit.c -- the translator's outside: blocks into code, how code is found (the jump cache, by RIP in one
- * context, and behind it the table of places, by guest-physical address), the way in.
+ * cpu/jit/jit.c -- the translator's outside: blocks into code, how code is found (the jump cache, by RIP in
+ * one context, and behind it the table of places, by guest-physical address), the way in.
  *
  * Not here: code memory and edges (code.c), what is emitted (emit.c), what translated code calls (thunks.c).
  */
