@@ -29,6 +29,12 @@ static void finish(struct lift *l, const ZydisDecodedOperand *o)
         lift_write(l, o, REG_T0);
 }
 
+/* For the second operand: back ends hold T0 in a register of the host. */
+static unsigned second_temp(unsigned first)
+{
+    return first == REG_T0 ? REG_T1 : REG_T0;
+}
+
 /* d = d op s */
 static void binary(struct lift *l, enum uop_op op, enum uop_op op_imm)
 {
@@ -38,7 +44,7 @@ static void binary(struct lift *l, enum uop_op op, enum uop_op op_imm)
     if (operand_is_imm(s))
         lift_dai(l, op_imm, size, r, a, lift_imm(s, size));
     else
-        lift_dab(l, op, size, r, a, lift_read(l, s, REG_T1));
+        lift_dab(l, op, size, r, a, lift_read(l, s, second_temp(a)));
     finish(l, d);
 }
 
@@ -57,7 +63,7 @@ static void compare(struct lift *l, enum uop_op op, enum uop_op op_imm)
     if (operand_is_imm(s))
         lift_dai(l, op_imm, size, 0, a, lift_imm(s, size));
     else
-        lift_dab(l, op, size, 0, a, lift_read(l, s, REG_T1));
+        lift_dab(l, op, size, 0, a, lift_read(l, s, second_temp(a)));
 }
 
 #define BINARY(name, OP)                                                                                     \

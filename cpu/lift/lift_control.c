@@ -105,10 +105,12 @@ static void check_target(struct lift *l, unsigned reg)
     lift_dab(l, UOP_CHECKT, branch_size(l), 0, reg, 0);
 }
 
-static void push_return(struct lift *l)
+/* T0, which back ends hold in a register of the host, unless the target is there. */
+static void push_return(struct lift *l, unsigned target_reg)
 {
-    lift_dai(l, UOP_ADDI_NF, 3, REG_T1, REG_PAGE, lift_next(l));
-    lift_push_reg(l, branch_size(l), REG_T1);
+    unsigned temp = target_reg == REG_T0 ? REG_T1 : REG_T0;
+    lift_dai(l, UOP_ADDI_NF, 3, temp, REG_PAGE, lift_next(l));
+    lift_push_reg(l, branch_size(l), temp);
 }
 
 /* In a flat 32-bit segment, and inside the page that is running, no target is bad. */
@@ -128,7 +130,7 @@ void lift_call(struct lift *l)
             lift_dai(l, UOP_ADDI_NF, 3, REG_T0, REG_PAGE, target(l));
             check_target(l, REG_T0);
         }
-        push_return(l);
+        push_return(l, REG_ZERO);
         jump_direct(l);
     } else {
         unsigned reg = indirect_target(l);
@@ -137,7 +139,7 @@ void lift_call(struct lift *l)
             reg = REG_T0;
         }
         check_target(l, reg);
-        push_return(l);
+        push_return(l, reg);
         jump_to(l, reg, 1);
     }
 }
