@@ -43,12 +43,22 @@ static bool flat(const struct segment *s, bool code, bool protected_mode)
     return (AR_TYPE(s->ar) & 14) == 2;
 }
 
+/* What of the key depends on the CPL. */
+static uint32_t level_key(const struct cpu *cpu)
+{
+    uint32_t key = (uint32_t)cpu->cpl << KEY_CPL_SHIFT;
+    key |= (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) && cpu->cpl == 3 ? KEY_AC : 0;
+    key |= (cpu->cr4 & CR4_TSD) && cpu->cpl ? KEY_TSD : 0;
+    key |= (cpu->cr4 & CR4_UMIP) && cpu->cpl ? KEY_UMIP : 0;
+    return key;
+}
+
 /* A new input goes to the comment of cpu_mode_restored(), too, and into the images of cpu/vmx. */
 static uint32_t make_key(const struct cpu *cpu)
 {
     const struct segment *s = cpu->seg;
     bool pe = cpu_protected(cpu);
-    uint32_t key = (uint32_t)cpu->cpl << KEY_CPL_SHIFT;
+    uint32_t key = level_key(cpu);
     if (cpu_64bit(cpu))
         key |= KEY_L | KEY_FLAT;
     else if (flat(&s[SEG_ES], false, pe) && flat(&s[SEG_CS], true, pe) && flat(&s[SEG_SS], false, pe) &&
@@ -69,9 +79,6 @@ static uint32_t make_key(const struct cpu *cpu)
     key |= cpu->cr4 & CR4_OSXMMEXCPT ? KEY_OSXMMEXCPT : 0;
     key |= cpu->cr4 & CR4_OSXSAVE ? KEY_OSXSAVE : 0;
     key |= (cpu->xcr0 & 6) == 6 ? KEY_AVX : 0;
-    key |= (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) && cpu->cpl == 3 ? KEY_AC : 0;
-    key |= (cpu->cr4 & CR4_TSD) && cpu->cpl ? KEY_TSD : 0;
-    key |= (cpu->cr4 & CR4_UMIP) && cpu->cpl ? KEY_UMIP : 0;
     return key;
 }
 
@@ -101,6 +108,16 @@ static void select_context(struct cpu *cpu)
 void cpu_mode_changed(struct cpu *cpu)
 {
     cpu_mode_restored(cpu, make_key(cpu));
+}
+
+void cpu_level_changed(struct cpu *cpu)
+{
+    if (!(cpu->key & KEY_L) || !cpu_64bit(cpu)) {
+        cpu_mode_changed(cpu);
+        return;
+    }
+    const uint32_t parts = 3u << KEY_CPL_SHIFT | KEY_AC | KEY_TSD | KEY_UMIP;
+    cpu_mode_restored(cpu, (cpu->key & ~parts) | level_key(cpu));
 }
 
 void cpu_mode_restored(struct cpu *cpu, uint32_t key)

@@ -6,7 +6,6 @@
  */
 #include "cpu/system.h"
 
-#include "cpu/exec.h"
 #include "cpu/flags.h"
 #include "cpu/ir/helper.h"
 
@@ -19,24 +18,6 @@ static void flat_segments(struct cpu *cpu, uint16_t cs, uint16_t ss, unsigned cp
         .selector = cs, .limit = 0xffffffffu, .ar = AR_FLAT_CODE | cpl << 5 | (long_mode ? AR_L : AR_DB)};
     cpu->seg[SEG_SS] = (struct segment){.selector = ss, .limit = 0xffffffffu, .ar = AR_FLAT_DATA | cpl << 5};
     cpu->cpl = (uint8_t)cpl;
-}
-
-/* CPL and RFLAGS have changed. Between two levels of 64-bit mode the block key changes in its parts for CPL
- * and what only counts at CPL 3. */
-static void level_changed(struct cpu *cpu)
-{
-    if (!(cpu->key & KEY_L) || !cpu_64bit(cpu)) {
-        cpu_mode_changed(cpu);
-        return;
-    }
-    uint32_t key = cpu->key & ~(3u << KEY_CPL_SHIFT | KEY_AC | KEY_TSD | KEY_UMIP);
-    if (cpu->cpl) {
-        key |= (uint32_t)cpu->cpl << KEY_CPL_SHIFT;
-        key |= (cpu->cr0 & CR0_AM) && (cpu->rflags & FLAG_AC) && cpu->cpl == 3 ? KEY_AC : 0;
-        key |= cpu->cr4 & CR4_TSD ? KEY_TSD : 0;
-        key |= cpu->cr4 & CR4_UMIP ? KEY_UMIP : 0;
-    }
-    cpu_mode_restored(cpu, key);
 }
 
 void helper_syscall(struct cpu *cpu, const struct uop *u)
@@ -52,7 +33,7 @@ void helper_syscall(struct cpu *cpu, const struct uop *u)
     uint16_t cs = (uint16_t)(cpu->msr.star >> 32) & 0xfffc;
     flat_segments(cpu, cs, (uint16_t)(cs + 8), 0, true);
     cpu->next_rip = cpu->msr.lstar;
-    level_changed(cpu);
+    cpu_level_changed(cpu);
 }
 
 /* size 3: to 64-bit mode, else to compatibility mode */
@@ -72,7 +53,7 @@ void helper_sysret(struct cpu *cpu, const struct uop *u)
     cpu->next_rip = rip;
     if (!was_on && (cpu->rflags & FLAG_IF))
         event_recheck(cpu);
-    level_changed(cpu);
+    cpu_level_changed(cpu);
 }
 
 void helper_sysenter(struct cpu *cpu, const struct uop *u)

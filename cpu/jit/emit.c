@@ -3,7 +3,7 @@
  *
  * Order of a block's code: budget check, micro-ops, then the cold parts (slow paths, exits), so that the hot
  * path runs straight. What each micro-op becomes: emit_alu.c, emit_mem.c, emit_control.c, emit_vec.c,
- * emit_system.c; what these do not know is a call to the interpreter for one micro-op.
+ * emit_x87.c, emit_system.c; what these do not know is a call to the interpreter for one micro-op.
  */
 #include "cpu/jit/emit.h"
 
@@ -442,23 +442,25 @@ static void store_rip(struct emit *e, int64_t offset)
     asm_store(a, 3, R_C, CPU_MEM(rip));
 }
 
-/* C has run; it cannot have unmasked an exception. */
-static void reload_vectors(struct emit *e)
+/* C has run: what this block takes to be in the host's registers is loaded again. */
+static void reload(struct emit *e, struct rm live, const uint8_t *load)
 {
     struct asm_buf *a = &e->a;
-    asm_alu_imm(a, 0, 7, CPU_MEM(vec_live), 0);
-    uint8_t *live = asm_jcc(a, CC_NE);
-    asm_call_to(a, e->j->vec_load);
-    asm_patch(live, a->at);
+    asm_alu_imm(a, 0, 7, live, 0);
+    uint8_t *there = asm_jcc(a, CC_NE);
+    asm_call_to(a, load);
+    if (!a->full)
+        asm_patch(there, a->at);
+}
+
+static void reload_vectors(struct emit *e)
+{
+    reload(e, CPU_MEM(vec_live), e->j->vec_load);
 }
 
 static void reload_x87(struct emit *e)
 {
-    struct asm_buf *a = &e->a;
-    asm_alu_imm(a, 0, 7, CPU_MEM(x87_live), 0);
-    uint8_t *live = asm_jcc(a, CC_NE);
-    asm_call_to(a, e->j->x87_load);
-    asm_patch(live, a->at);
+    reload(e, CPU_MEM(x87_live), e->j->x87_load);
 }
 
 /* From a cold part that has called C. */

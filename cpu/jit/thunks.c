@@ -245,6 +245,20 @@ static uint8_t *called(struct asm_buf *a)
     return t;
 }
 
+static void spill_all(struct jit *j, struct asm_buf *a)
+{
+    move_pinned(a, true);
+    asm_store(a, 3, R_C, CPU_MEM(jit_c));
+    spill_vectors(j, a);
+}
+
+/* Vector registers are loaded when they are next wanted. Touches no flag. */
+static void reload_all(struct asm_buf *a)
+{
+    asm_load(a, 3, R_C, CPU_MEM(jit_c));
+    move_pinned(a, false);
+}
+
 /* Touches no flag. */
 static void back(struct asm_buf *a)
 {
@@ -256,14 +270,11 @@ static void back(struct asm_buf *a)
 static uint8_t *call_thunk(struct jit *j, struct asm_buf *a, const void *fn)
 {
     uint8_t *t = called(a);
-    move_pinned(a, true);
-    asm_store(a, 3, R_C, CPU_MEM(jit_c));
-    spill_vectors(j, a);
+    spill_all(j, a);
     call_c(a, fn);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_NE);
-    asm_load(a, 3, R_C, CPU_MEM(jit_c));
-    move_pinned(a, false);
+    reload_all(a);
     back(a);
     asm_patch(out, a->at);
     leave(a);
@@ -346,18 +357,15 @@ static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
     uint8_t *t = called(a);
     if (load)
         quick_flags(a);
-    move_pinned(a, true);
-    asm_store(a, 3, R_C, CPU_MEM(jit_c));
-    spill_vectors(j, a);
+    spill_all(j, a);
     call_c(a, (const void *)call_settle);
-    asm_load(a, 3, R_C, CPU_MEM(jit_c));
     if (load) {
         asm_load(a, 2, H_RAX, CPU_MEM(jit_scratch));
         asm_byte(a, 0x04); /* ADD AL, 7FH: OF */
         asm_byte(a, 0x7f);
         asm_byte(a, 0x9e); /* SAHF */
     }
-    move_pinned(a, false);
+    reload_all(a);
     back(a);
     return t;
 }
@@ -366,14 +374,11 @@ static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 static uint8_t *find_thunk(struct jit *j, struct asm_buf *a)
 {
     uint8_t *t = called(a);
-    move_pinned(a, true);
-    asm_store(a, 3, R_C, CPU_MEM(jit_c));
-    spill_vectors(j, a);
+    spill_all(j, a);
     asm_mov(a, R_A, R_C);
     call_c(a, (const void *)jit_find);
     asm_mov(a, R_A, H_RAX);
-    asm_load(a, 3, R_C, CPU_MEM(jit_c));
-    move_pinned(a, false);
+    reload_all(a);
     asm_op(a, 3, 0x85, R_A, rm_reg(R_A));
     back(a);
     return t;
@@ -403,14 +408,11 @@ static uint8_t *vec_load_thunk(struct jit *j, struct asm_buf *a)
 static uint8_t *x87_load_thunk(struct jit *j, struct asm_buf *a)
 {
     uint8_t *t = called(a);
-    move_pinned(a, true);
-    asm_store(a, 3, R_C, CPU_MEM(jit_c));
-    spill_vectors(j, a);
+    spill_all(j, a);
     call_c(a, (const void *)jit_x87_load);
     asm_op(a, 0, 0x84, H_RAX, rm_reg(H_RAX)); /* TEST */
     uint8_t *unmasked = asm_jcc(a, CC_E);
-    asm_load(a, 3, R_C, CPU_MEM(jit_c));
-    move_pinned(a, false);
+    reload_all(a);
     back(a);
     asm_patch(unmasked, a->at);
     call_c(a, (const void *)call_rest);

@@ -118,7 +118,7 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
         if (in->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && !(s->fcw & 2))
             ig->why = "AMD pushes a denormal although #D is not masked";
         else if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
-            ig->fsw |= 1 << 9; /* full stack and empty source: overflow here, underflow on AMD */
+            ig->fsw |= 1 << 9; /* full stack and empty source: which of the two faults is told differs */
         break;
     case ZYDIS_MNEMONIC_CMPSB:
     case ZYDIS_MNEMONIC_CMPSW:
