@@ -311,10 +311,11 @@ struct cpu {
     struct vmx *vmx;
 
     struct lapic *lapic;
-    uint32_t id;             /* index and initial APIC ID */
-    uint64_t insns;          /* instructions retired by this processor */
-    uint64_t insns_non_root; /* of these in VMX non-root operation; --stats */
-    uint64_t random_state;   /* RDRAND and RDSEED: deterministic generator */
+    uint32_t id;                      /* index and initial APIC ID */
+    uint64_t insns;                   /* ticks this processor has run: instructions, and what PAUSE waited */
+    uint64_t insns_non_root;          /* of these in VMX non-root operation; --stats */
+    uint64_t paused, paused_non_root; /* of both, ticks that PAUSE waited beyond its own */
+    uint64_t random_state;            /* RDRAND and RDSEED: deterministic generator */
 
     /* Wiring. */
     struct mmu mmu;

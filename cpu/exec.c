@@ -335,6 +335,7 @@ static void run_single(struct cpu *cpu)
     bool tf = cpu->rflags & FLAG_TF, shadow = cpu->attention & ATTN_SHADOW;
     if (unlikely(cpu->dr[7] & 0xff) && !(cpu->rflags & FLAG_RF))
         debug_check_insn(cpu);
+    cpu->rf_loaded = false; /* an IRET that was not stepped has left it */
     interpret(cpu, find_block(cpu, true));
     event_after_instruction(cpu, tf, shadow);
 }

@@ -35,6 +35,10 @@ enum {
 };
 #define KEY_CPL(key) ((key) >> KEY_CPL_SHIFT & 3)
 
+/* What PAUSE takes: its latency since Skylake (Intel's optimization manual, "Pause Latency in Skylake Client
+ * Microarchitecture"). A guest that waits for a time to pass executes the fewer instructions. */
+#define PAUSE_TICKS 140
+
 struct block {
     gpa_t gpa;  /* of its first byte */
     gpa_t gpa2; /* page of the second part when its only instruction crosses a page; else 0 */

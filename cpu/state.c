@@ -251,6 +251,8 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, id, "configuration"),
     STATE(struct cpu, insns),
     STATE(struct cpu, insns_non_root),
+    STATE(struct cpu, paused),
+    STATE(struct cpu, paused_non_root),
     STATE(struct cpu, random_state),
     STATE_SKIP(struct cpu, mmu, "derived: cpu_mode_changed(), vmx_derive(); translations are no state"),
     STATE_SKIP(struct cpu, phys, "wiring"),

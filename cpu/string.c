@@ -23,9 +23,18 @@ struct string_op {
     unsigned rep;
     int64_t step; /* bytes, negative with DF */
     uint64_t address_mask;
-    uint64_t limit; /* iterations that this execution may take */
-    bool flat;      /* no segment has to be looked at: linear = offset */
+    uint64_t limit;     /* iterations that this execution may take */
+    uint32_t attention; /* as it may be for more than one */
+    bool flat;          /* no segment has to be looked at: linear = offset */
 };
+
+/* What keeps an execution from more than one iteration. Not ATTN_SINGLE for RF alone: after a page fault it
+ * is set until the instruction is complete, and no iteration looks at it when no breakpoint is armed. */
+static uint32_t harmless(const struct cpu *cpu)
+{
+    bool traps = (cpu->rflags & FLAG_TF) || (cpu->dr[7] & 0xff) || cpu->msr.debugctl;
+    return traps ? 0 : ATTN_SINGLE;
+}
 
 static struct string_op string_begin(struct cpu *cpu, const struct uop *u)
 {
@@ -33,7 +42,8 @@ static struct string_op string_begin(struct cpu *cpu, const struct uop *u)
         .cpu = cpu, .size = u->size, .asize = AM_ASIZE(u->am), .seg = AM_SEG(u->am), .rep = u->aux2};
     s.address_mask = s.asize == ASIZE_64 ? ~0ull : s.asize == ASIZE_32 ? 0xffffffffull : 0xffffull;
     s.step = cpu->rflags & FLAG_DF ? -(int64_t)(1u << s.size) : (int64_t)(1u << s.size);
-    s.limit = cpu->attention ? 1 : (uint64_t)cpu->budget + 1;
+    s.attention = cpu->attention & harmless(cpu);
+    s.limit = cpu->attention != s.attention ? 1 : (uint64_t)cpu->budget + 1;
     s.flat = (cpu->key & KEY_L) && s.asize == ASIZE_64 && s.seg < SEG_FS && !(cpu->key & KEY_AC);
     return s;
 }
@@ -195,7 +205,7 @@ static void run(struct cpu *cpu, const struct uop *u, const struct string_kind *
             left = 0;
             break;
         }
-        if (left && (cpu->attention || !cpu->block->valid))
+        if (left && (cpu->attention != s.attention || !cpu->block->valid))
             break;
     }
     block_pay(cpu, -1);

@@ -110,9 +110,14 @@ void helper_hlt(struct cpu *cpu, const struct uop *u)
 }
 
 /* Ends the processor's turn, so that another may do what this one waits for. */
+/* It ends its block, so what it waits is seen by the next one's budget check, or by the loop. */
 void helper_pause(struct cpu *cpu, const struct uop *u)
 {
     (void)u;
+    cpu->budget -= PAUSE_TICKS - 1;
+    cpu->paused += PAUSE_TICKS - 1;
+    if (cpu->vmx_non_root)
+        cpu->paused_non_root += PAUSE_TICKS - 1;
     if (cpu->cpu_count > 1) {
         cpu->stops |= 2;
         cpu->attention |= ATTN_STOP;

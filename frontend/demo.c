@@ -63,7 +63,8 @@ static int report(const struct machine *m, enum machine_end end)
 {
     const struct cpu *cpu = &m->cpus[0];
     fprintf(stdout, "droste: %llu instructions, %llu of them in the guest; %llu VM entries\n",
-            (unsigned long long)cpu->insns, (unsigned long long)cpu->insns_non_root,
+            (unsigned long long)(cpu->insns - cpu->paused),
+            (unsigned long long)(cpu->insns_non_root - cpu->paused_non_root),
             (unsigned long long)vmx_entry_count(cpu));
     if (end == MACHINE_EXIT && m->status == DEMO_PASSED)
         return 0;

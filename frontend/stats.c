@@ -46,11 +46,12 @@ static cJSON *translated(const struct jit *j)
 static cJSON *processor(const struct cpu *cpu)
 {
     cJSON *o = cJSON_CreateObject();
-    number(o, "instructions", cpu->insns);
-    number(o, "instructions_l1", cpu->insns - MIN(cpu->insns, cpu->insns_non_root));
-    number(o, "instructions_l2", MIN(cpu->insns, cpu->insns_non_root));
-    /* Time is virtual: one tick, a nanosecond, an instruction. */
     uint64_t l2 = MIN(cpu->insns, cpu->insns_non_root);
+    uint64_t insns = cpu->insns - cpu->paused, insns_l2 = MIN(l2 - MIN(l2, cpu->paused_non_root), insns);
+    number(o, "instructions", insns);
+    number(o, "instructions_l1", insns - insns_l2);
+    number(o, "instructions_l2", insns_l2);
+    /* Time is virtual: one tick, a nanosecond, an instruction; PAUSE takes longer. */
     cJSON_AddNumberToObject(o, "virtual_seconds_l1", (double)(cpu->insns - l2) / CLOCK_HZ);
     cJSON_AddNumberToObject(o, "virtual_seconds_l2", (double)l2 / CLOCK_HZ);
     number(o, "vm_entries", vmx_entry_count(cpu));

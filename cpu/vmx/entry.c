@@ -277,7 +277,7 @@ void vmx_derive(struct cpu *cpu)
     cpu->vmx_guards = v->guards;
     if (v->proc & PROC_USE_TSC_OFFSETTING) {
         cpu->tsc_offset = (int64_t)v->tsc_offset;
-        if (vmx_proc2(v) & PROC2_USE_TSC_SCALING)
+        if ((vmx_proc2(v) & PROC2_USE_TSC_SCALING) && v->tsc_multiplier != 1ull << TSC_MULTIPLIER_FRACTION)
             x->tsc_multiplier = v->tsc_multiplier;
     }
     if (vmx_proc2(v) & PROC2_ENABLE_PML) {

@@ -68,7 +68,7 @@ struct vmx {
     uint64_t use_stamp;           /* counts VMPTRLD, for eviction */
     uint64_t timer_deadline;      /* tick at which the preemption timer expires, CLOCK_NEVER: not running */
     struct timer timer;           /* armed at timer_deadline */
-    uint64_t tsc_multiplier;      /* non-root operation: of the TSC, TSC_MULTIPLIER_FRACTION; 0: none */
+    uint64_t tsc_multiplier;      /* non-root operation: of the TSC, TSC_MULTIPLIER_FRACTION; 0: it is 1 */
     uint64_t ple_first, ple_last; /* ticks of the first and the latest PAUSE of a loop (ple.c) */
     bool ple_running;             /* ple_first and ple_last are valid */
     bool virtual_nmi_blocked;     /* virtual-NMI blocking, with "virtual NMIs" */
