@@ -19,7 +19,7 @@ const uint8_t jit_host_of[16] = {
     [REG_RAX] = H_RAX, [REG_RCX] = H_RCX, [REG_RDX] = H_RDX, [REG_RBX] = H_RBX,
     [REG_RSP] = H_R10, [REG_RBP] = H_RBP, [REG_RSI] = H_RSI, [REG_RDI] = H_RDI,
     [REG_R8] = H_R8,   [REG_R9] = H_R9,   [REG_R10] = 0xff,  [REG_R11] = 0xff,
-    [REG_R12] = H_R12, [REG_R13] = 0xff,  [REG_R14] = 0xff,  [REG_R15] = 0xff,
+    [REG_R12] = 0xff,  [REG_R13] = H_R12, [REG_R14] = 0xff,  [REG_R15] = 0xff,
 };
 
 /* -- What the thunks call ------------------------------------------------------------------------------ */
