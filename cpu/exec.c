@@ -347,13 +347,32 @@ static void run_one(struct cpu *cpu)
     interpret(cpu, find_block(cpu, true));
 }
 
+/* The block at cpu->rip, when that needs no walk. */
+static struct block *known_block(const struct cpu *cpu)
+{
+    unsigned i = (unsigned)(cpu->rip >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
+    if (!(cpu->key & KEY_L) || cpu->tlb->exec[i].tag != (cpu->rip & ~PAGE_MASK))
+        return NULL;
+    return code_cache_find(cpu->code, cpu->tlb->exec[i].gpa + (cpu->rip & PAGE_MASK), cpu->key);
+}
+
 /* False: translated code led to a dropped block; cpu->rip is to be looked up again, if the budget lasts. */
 static bool run_code(struct cpu *cpu, void *code)
 {
-    switch (jit_run(cpu->code->jit, cpu, code)) {
+    struct jit *j = cpu->code->jit;
+    struct block *b;
+    switch (jit_run(j, cpu, code)) {
     case JIT_DEAD:
         return cpu->budget <= 0;
+    case JIT_TUNE:
+        b = known_block(cpu);
+        if (b)
+            jit_measured(j, cpu, b);
+        return cpu->budget <= 0;
     case JIT_BUDGET:
+        b = known_block(cpu);
+        if (b)
+            jit_sample(j, cpu, b);
         if (cpu->budget > 0)
             run_one(cpu);
         return true;

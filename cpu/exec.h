@@ -53,6 +53,9 @@ struct block {
     struct jit_block *jit;       /* what the back end keeps of it */
     uint32_t runs;               /* by the interpreter, while there is a back end */
     bool refused;                /* by the back end */
+    uint8_t samples, tune;       /* cpu/jit/tune.c: times it was met, enum jit_tune */
+    uint8_t measure, near_first; /* number of its measurement; of its first remembered page */
+    uint32_t near_sites;         /* which of its memory accesses have one */
     struct profile_row *profile; /* with --profile, else NULL */
 };
 

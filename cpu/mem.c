@@ -17,6 +17,9 @@
 const struct tlb mem_blank_tlb = {
     .read = {[0 ... TLB_ENTRIES - 2] = {.tag = ~0ull}, [TLB_ENTRIES - 1] = {.tag = 0}},
     .write = {[0 ... TLB_ENTRIES - 2] = {.tag = ~0ull}, [TLB_ENTRIES - 1] = {.tag = 0}},
+    .near_read = {[0 ... TLB_NEAR - 1] = {.tag = TLB_NOWHERE}},
+    .near_write = {[0 ... TLB_NEAR - 1] = {.tag = TLB_NOWHERE}},
+    .stack = {.read = TLB_NOWHERE, .write = TLB_NOWHERE},
     .exec = {[0 ...(1u << TLB_EXEC_BITS) - 1] = {.tag = 1}},
 };
 

@@ -65,6 +65,7 @@ struct mmu_fault {
 #define TLB_BITS      12
 #define TLB_ENTRIES   (1u << TLB_BITS)
 #define TLB_EXEC_BITS 9
+#define TLB_NEAR      64
 
 struct tlb_entry {
     uint64_t tag;  /* linear page address, low 12 bits zero; empty: see above */
@@ -83,6 +84,10 @@ struct tlb {
     struct {
         uint64_t read, write, delta;
     } stack;
+    /* Pages that accesses of hot code have met last, a number for each place in the code (cpu/jit/tune.c).
+     * Filled by translated code from `read` and `write`, dropped with the page; empty: TLB_NOWHERE. */
+    struct tlb_entry near_read[TLB_NEAR], near_write[TLB_NEAR];
+    uint64_t near_used;   /* not 0: there may be some */
     struct mmu_mode mode; /* the key of this context */
     uint32_t index;       /* in the pool */
     bool used;

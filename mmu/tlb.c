@@ -45,8 +45,40 @@ static void stack_drop(struct mmu *m, struct tlb *t)
     m->stack_drops++;
 }
 
+static void near_clear(struct tlb *t)
+{
+    if (!t->near_used)
+        return;
+    for (unsigned i = 0; i < TLB_NEAR; i++)
+        t->near_read[i].tag = t->near_write[i].tag = TLB_NOWHERE;
+    t->near_used = 0;
+}
+
+static void near_drop_page(struct tlb *t, gva_t page)
+{
+    if (!t->near_used)
+        return;
+    for (unsigned i = 0; i < TLB_NEAR; i++) {
+        if (t->near_read[i].tag == page)
+            t->near_read[i].tag = TLB_NOWHERE;
+        if (t->near_write[i].tag == page)
+            t->near_write[i].tag = TLB_NOWHERE;
+    }
+}
+
+static void near_drop_write_host(struct tlb *t, const uint8_t *host)
+{
+    if (!t->near_used)
+        return;
+    for (unsigned i = 0; i < TLB_NEAR; i++)
+        if (t->near_write[i].host == host)
+            t->near_write[i].tag = TLB_NOWHERE;
+}
+
 void context_make_tables(struct mmu_context *c)
 {
+    c->tlb->near_used = 1; /* all tags are 0 */
+    near_clear(c->tlb);
     c->tlb->read[0].tag = c->tlb->write[0].tag = c->tlb->exec[0].tag = empty_tag(0);
     c->tlb->stack.read = c->tlb->stack.write = TLB_NOWHERE;
 }
@@ -164,9 +196,10 @@ static void write_slot_drop(struct mmu *m, unsigned index, const uint8_t *host)
             struct tlb_entry *e = &t->write[index];
             if (e->host == host)
                 e->tag = empty_tag(index);
-            /* The page may be the stack's after its entry went. */
+            /* The page may be remembered after its entry went. */
             if (t->stack.write + t->stack.delta == (uintptr_t)host)
                 stack_drop(m, t);
+            near_drop_write_host(t, host);
         }
     }
 }
@@ -280,6 +313,7 @@ static void context_drop_page(struct mmu_context *c, gva_t page)
     }
     if (c->tlb->stack.read == page)
         stack_drop(c->mmu, c->tlb);
+    near_drop_page(c->tlb, page);
     if (slot_in(&c->read, index) && c->tlb->read[index].tag == page)
         c->tlb->read[index].tag = empty_tag(index);
     if (slot_in(&c->write, index) && c->tlb->write[index].tag == page)
@@ -327,6 +361,7 @@ void context_drop_range(struct mmu_context *c, gva_t linear, uint64_t span)
     context_forget_tlb2(c);
     psc_drop_range(c, linear, span);
     stack_drop(c->mmu, c->tlb);
+    near_clear(c->tlb);
     entries_drop_range(c->tlb->read, &c->read, linear, span);
     entries_drop_range(c->tlb->write, &c->write, linear, span);
     exec_drop_range(c, linear, span, 0, 0);
@@ -352,6 +387,7 @@ void context_drop_target(struct mmu_context *c, gpa_t gpa, uint64_t span)
     context_forget_tlb2(c);
     if (host) {
         stack_drop(c->mmu, c->tlb);
+        near_clear(c->tlb);
         entries_drop_host(c->tlb->read, &c->read, host, span);
         entries_drop_host(c->tlb->write, &c->write, host, span);
     }
@@ -371,6 +407,7 @@ void context_reset(struct mmu_context *c)
         context_exec_dropped(c);
     writers_clear(c);
     stack_drop(c->mmu, c->tlb);
+    near_clear(c->tlb);
     entries_clear(c->tlb->read, &c->read);
     entries_clear(c->tlb->write, &c->write);
     exec_clear(c);

@@ -50,6 +50,31 @@ static void entries_verify(struct mmu_context *c, enum mmu_access access, gva_t 
     }
 }
 
+static void near_verify(struct mmu_context *c, const struct tlb_entry *e, enum mmu_access access,
+                        gva_t *linear, uint32_t *differences)
+{
+    const gpa_t gpa = host_to_gpa(c->mmu->phys, e->host);
+    if (e->tag == TLB_NOWHERE || (verify_translation(c, e->tag, access, gpa) &&
+                                  !(access == MMU_WRITE && phys_page(c->mmu->phys, gpa)->observers)))
+        return;
+    if ((*differences)++ == 0)
+        *linear = e->tag;
+}
+
+/* What translated code remembers beside the tables. */
+static void remembered_verify(struct mmu_context *c, gva_t *linear, uint32_t *differences)
+{
+    const struct tlb *t = c->tlb;
+    for (unsigned i = 0; i < TLB_NEAR; i++) {
+        near_verify(c, &t->near_read[i], MMU_READ, linear, differences);
+        near_verify(c, &t->near_write[i], MMU_WRITE, linear, differences);
+    }
+    struct tlb_entry read = {.tag = t->stack.read, .host = (uint8_t *)(t->stack.read + t->stack.delta)};
+    struct tlb_entry write = {.tag = t->stack.write, .host = read.host};
+    near_verify(c, &read, MMU_READ, linear, differences);
+    near_verify(c, &write, MMU_WRITE, linear, differences);
+}
+
 static void exec_verify(struct mmu_context *c, gva_t *linear, uint32_t *differences)
 {
     for (unsigned i = 0; i < EXEC_COUNT; i++) {
@@ -91,6 +116,7 @@ uint32_t mmu_verify(struct mmu *m, gva_t *linear)
         ept_space_verify(m, c->space, linear, &differences);
     entries_verify(c, MMU_READ, linear, &differences);
     entries_verify(c, MMU_WRITE, linear, &differences);
+    remembered_verify(c, linear, &differences);
     exec_verify(c, linear, &differences);
     tlb2_verify(c, linear, &differences);
     m->stats = stats; /* verification is not work of the guest */

@@ -120,6 +120,7 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to)
 static void unlink_block(struct jit *j, struct jit_block *jb)
 {
     jit_forget_place(j, jb->block);
+    jit_forget_measure(j, jb->block);
     while (jb->in)
         unlink_edge(jb->in);
     for (unsigned i = 0; i < ARRAY_LEN(jb->out); i++)
@@ -179,6 +180,7 @@ void jit_flush(struct jit *j)
         region_forget(&j->regions[i]);
     j->region = 0;
     memset(j->places, 0, sizeof(j->places));
+    memset(j->measures, 0, sizeof(j->measures));
     jit_forget_jumps(j);
     j->stats.flushes++;
     jit_perf_rewrite(j);

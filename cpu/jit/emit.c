@@ -669,7 +669,14 @@ bool emit_block(struct emit *e)
     emit_find_runs(e);
     e->entry_open = true;
     e->entry_writes = 0;
+    e->site = 0;
     jb->entry = a->at;
+    uint8_t *measured = NULL;
+    if (e->b->tune == TUNE_MEASURE) {
+        asm_imm64(a, R_A, (uintptr_t)&e->j->measures[e->b->measure].left);
+        asm_alu_imm(a, 2, 5, rm_mem(R_A, 0), 1);
+        measured = asm_jcc(a, CC_S);
+    }
     asm_alu_imm(a, 3, 5, CPU_MEM(budget), e->b->insn_count);
     uint8_t *out = asm_jcc(a, CC_S);
     if (e->b->profile)
@@ -688,6 +695,10 @@ bool emit_block(struct emit *e)
     asm_patch(out, a->at);
     asm_alu_imm(a, 3, 0, CPU_MEM(budget), e->b->insn_count);
     leave_at_start(e, JIT_BUDGET);
+    if (measured) {
+        asm_patch(measured, a->at);
+        leave_at_start(e, JIT_TUNE);
+    }
     jb->dead = a->at;
     leave_at_start(e, JIT_DEAD);
     jb->end = a->at;

@@ -113,6 +113,8 @@ struct cold {
     struct uop access; /* COLD_PAGE, with its bytes, and whether it writes */
     uint8_t bytes;
     bool write;
+    int8_t near; /* COLD_PAGE: number of the remembered page that was another, or -1 */
+    uint8_t site;
     struct emit_state before, after;
 };
 
@@ -131,6 +133,7 @@ struct emit {
     bool in_cold;
     bool rest_open; /* a COLD_REST waits for the end of its instruction */
     unsigned rest_index;
+    unsigned site;   /* number of the next memory access that may have a remembered page */
     unsigned skip;   /* micro-ops that were done with the running one */
     struct rm place; /* host place of the running access */
     bool no_runs;
@@ -166,6 +169,16 @@ struct jit_block {
     uint16_t entry_writes; /* see struct emit */
     struct jit_edge *in;   /* first of the edges that lead here */
     struct jit_edge *out[2];
+};
+
+/* A measurement that is under way (tune.c). The code counts `left` down at each entry. */
+#define JIT_SITES    32
+#define JIT_MEASURES 64
+enum jit_tune { TUNE_NONE, TUNE_MEASURE, TUNE_DONE };
+struct jit_measure {
+    struct block *block; /* NULL: free */
+    int32_t left;
+    uint32_t misses[JIT_SITES];
 };
 
 /* Jump cache of a processor: an index by the low bits of RIP, in which programs differ as well as in a hash;
@@ -213,6 +226,9 @@ struct jit {
     /* Thunks, in the write view. */
     uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
         *settle, *find, *unwind;
+    struct jit_measure measures[JIT_MEASURES];
+    unsigned measure_next;
+    uint8_t near_next; /* number of a remembered page that the next block gets */
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     void *perf_map; /* FILE */
@@ -245,6 +261,10 @@ void jit_forget_jumps(struct jit *j);
 void jit_forget_place(struct jit *j, const struct block *b);
 /* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */
 void *jit_find(struct cpu *cpu, uint64_t rip);
+/* tune.c: the block has no code any more. */
+void jit_forget_measure(struct jit *j, struct block *b);
+/* The remembered page of access number `site`, or -1. */
+int jit_near_of(const struct block *b, unsigned site);
 /* perf_map.c; nothing without --perf-map */
 void jit_perf_add(const struct jit *j, const struct jit_block *jb);
 void jit_perf_rewrite(const struct jit *j);

@@ -6,7 +6,8 @@
  * names A or B as a register (struct asm_buf, `used`), or a guest register of the address changes, an access
  * by the same registers with another displacement adds the difference to A. What leaves the page looks it up
  * again in a cold part, and comes back with A and B for the other page. A cold part that has called C, which
- * may drop translations, comes back with an A that is in no page.
+ * may drop translations, comes back with an A that is in no page. In hot blocks (tune.c) an access that has
+ * no such page may have one that it remembers itself.
  */
 #include "cpu/jit/emit.h"
 
@@ -95,6 +96,12 @@ static bool is_known(const struct emit *e, const struct uop *u, bool write)
            is_near((int64_t)u->disp - e->s.page_at.disp);
 }
 
+static struct rm near_mem(bool write, int near, size_t member)
+{
+    size_t at = write ? offsetof(struct tlb, near_write) : offsetof(struct tlb, near_read);
+    return rm_mem(R_TLB, (int32_t)(at + (unsigned)near * sizeof(struct tlb_entry) + member));
+}
+
 static void near_access(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,
                         unsigned align)
 {
@@ -112,8 +119,39 @@ static void near_access(struct emit *e, const struct uop *u, unsigned bytes, boo
     c->access = *u;
     c->bytes = (uint8_t)bytes;
     c->write = write;
+    c->near = -1;
     c->back = a->at;
     emit_cold(e, kind, NULL); /* where that part jumps to when the table has nothing */
+    if (align) {
+        asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
+        asm_u32(a, align - 1);
+        emit_cold(e, kind, asm_jcc(a, CC_NE));
+    }
+    e->place = rm_sib(R_A, R_B, 0, 0);
+}
+
+/* The same check against the page that this place in the code has met last. */
+static void remembered_access(struct emit *e, const struct uop *u, unsigned bytes, bool write,
+                              enum cold_kind kind, unsigned align, int near)
+{
+    struct asm_buf *a = &e->a;
+    emit_address(e, u);
+    if (kind == COLD_REST)
+        emit_open_rest(e);
+    e->s.page = false;
+    e->s.host_mask = 0;
+    asm_alu(a, 3, 6, R_A, near_mem(write, near, 0));
+    asm_alu_imm(a, 3, 7, rm_reg(R_A), (int32_t)(PAGE_SIZE - bytes));
+    struct cold *c = emit_cold(e, COLD_PAGE, asm_jcc(a, CC_A));
+    c->open = false;
+    c->access = *u;
+    c->bytes = (uint8_t)bytes;
+    c->write = write;
+    c->near = (int8_t)near;
+    c->site = (uint8_t)(e->site - 1);
+    c->back = a->at;
+    emit_cold(e, kind, NULL);
+    asm_load(a, 3, R_B, near_mem(write, near, offsetof(struct tlb_entry, host)));
     if (align) {
         asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
         asm_u32(a, align - 1);
@@ -132,8 +170,13 @@ void emit_page_access(struct emit *e, const struct uop *u, unsigned bytes, bool 
         near_access(e, u, bytes, write, kind, align);
     } else {
         write = write || (form && stored_later(e, u));
-        emit_address(e, u);
-        emit_tlb(e, bytes, write, kind, align);
+        int near = form ? jit_near_of(e->b, e->site++) : -1;
+        if (near >= 0) {
+            remembered_access(e, u, bytes, write, kind, align, near);
+        } else {
+            emit_address(e, u);
+            emit_tlb(e, bytes, write, kind, align);
+        }
     }
     e->a.used = 0;
     e->s.page = form;
@@ -145,6 +188,10 @@ void emit_cold_page(struct emit *e, const struct cold *c, struct cold *slow)
 {
     struct asm_buf *a = &e->a;
     int32_t table = c->write ? (int32_t)offsetof(struct tlb, write) : (int32_t)offsetof(struct tlb, read);
+    if (c->near >= 0 && e->b->tune == TUNE_MEASURE) {
+        asm_imm64(a, R_B, (uintptr_t)&e->j->measures[e->b->measure].misses[c->site]);
+        asm_alu_imm(a, 2, 0, rm_mem(R_B, 0), 1);
+    }
     emit_address(e, &c->access);
     asm_vex(a, 3, 3, 1, 0, 0xf0, R_B, 0, rm_reg(R_A)); /* RORX */
     asm_byte(a, PAGE_SHIFT - 4);
@@ -152,7 +199,18 @@ void emit_cold_page(struct emit *e, const struct cold *c, struct cold *slow)
     asm_alu(a, 3, 6, R_A, rm_sib(R_TLB, R_B, 0, table));
     asm_alu_imm(a, 3, 7, rm_reg(R_A), (int32_t)PAGE_SIZE - c->bytes);
     slow->jump = asm_jcc(a, CC_A);
-    asm_load(a, 3, R_B, rm_sib(R_TLB, R_B, 0, table + 8));
+    if (c->near >= 0) {
+        struct rm tag = near_mem(c->write, c->near, 0);
+        asm_load(a, 3, R_A, rm_sib(R_TLB, R_B, 0, table));
+        asm_store(a, 3, R_A, tag);
+        asm_load(a, 3, R_B, rm_sib(R_TLB, R_B, 0, table + 8));
+        asm_store(a, 3, R_B, near_mem(c->write, c->near, offsetof(struct tlb_entry, host)));
+        asm_store(a, 3, R_TLB, rm_mem(R_TLB, (int32_t)offsetof(struct tlb, near_used)));
+        emit_address(e, &c->access);
+        asm_alu(a, 3, 6, R_A, tag);
+    } else {
+        asm_load(a, 3, R_B, rm_sib(R_TLB, R_B, 0, table + 8));
+    }
     asm_jmp_to(a, c->back);
 }
 

@@ -48,6 +48,7 @@ void jit_flush(struct jit *j);
 enum jit_exit {
     JIT_LEFT,   /* an event, or a successor that has no code yet */
     JIT_BUDGET, /* the budget does not cover the block at cpu->rip */
+    JIT_TUNE,   /* a measurement of the block at cpu->rip is complete; nothing of it has run */
     JIT_DEAD,   /* the jump cache led to a dropped block; nothing has run since */
 };
 
@@ -61,6 +62,11 @@ void jit_link(struct jit *j, struct jit_edge *edge, struct block *to);
 /* While translated code runs (cpu->jit_running): drops the calls to C that it has made; then delivers
  * cpu->event, when `event` is true, and goes on at cpu->rip. */
 NORETURN void jit_unwind(struct cpu *cpu, bool event);
+
+/* b is at cpu->rip where the budget ended, so it may be hot. */
+void jit_sample(struct jit *j, struct cpu *cpu, struct block *b);
+/* After JIT_TUNE. */
+void jit_measured(struct jit *j, struct cpu *cpu, struct block *b);
 
 /* Jump cache: code for a RIP in the present mode and context, or NULL; sets REG_PAGE when found. */
 void *jit_lookup(struct jit *j, struct cpu *cpu);
