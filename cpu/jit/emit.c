@@ -91,6 +91,8 @@ static uint32_t store_operand(struct emit *e, const struct recipe *r, unsigned k
     unsigned reg = k ? r->b : r->a;
     if (k && r->b_imm) {
         asm_store_imm(a, 3, to, r->imm);
+    } else if (reg == LOC_STORED) {
+        return 0;
     } else if (k && (r->kind == FK_LOGIC || r->kind == FK_NEG || r->kind == FK_INC || r->kind == FK_DEC)) {
         return 0;
     } else if (reg == LOC_C) {
@@ -209,14 +211,22 @@ void emit_before_write(struct emit *e, unsigned reg)
             flush_rotation(e);
         e->s.rot_valid = false;
     }
-    if (!e->s.rec_valid || (r->a != reg && (r->b_imm || r->b != reg)))
+    bool is_a = r->a == reg, is_b = !r->b_imm && r->b == reg;
+    if (!e->s.rec_valid || (!is_a && !is_b))
         return;
-    if (e->s.rec_pending) {
-        /* The running micro-op's own write of all flags makes them dead. */
-        if (!overwritten && emit_flags_needed(e, e->index))
-            flush_recipe(e);
+    /* The running micro-op's own write of all flags makes them dead. */
+    if (overwritten || !emit_flags_needed(e, e->index)) {
+        e->s.rec_valid = e->s.rec_pending = false;
+        return;
     }
-    e->s.rec_valid = e->s.rec_pending = false;
+    if (is_a && e->s.rec_pending)
+        store_operand(e, r, 0, false);
+    if (is_b && e->s.rec_pending)
+        store_operand(e, r, 1, false);
+    if (is_a)
+        r->a = LOC_STORED;
+    if (is_b)
+        r->b = LOC_STORED;
 }
 
 static void new_recipe(struct emit *e, struct recipe r)
@@ -250,9 +260,12 @@ unsigned emit_condition_mask(unsigned cc)
     return masks[cc >> 1];
 }
 
-/* Where a recipe's operand is; LOC_C is C whatever T0 is. */
-static struct rm recipe_operand(unsigned reg)
+/* Where operand k of a recipe is; LOC_C is C whatever T0 is. */
+static struct rm recipe_operand(const struct recipe *r, unsigned k)
 {
+    unsigned reg = k ? r->b : r->a;
+    if (reg == LOC_STORED)
+        return k ? CPU_MEM(cc_b) : CPU_MEM(cc_a);
     if (reg == LOC_C)
         return rm_reg(R_C);
     if (reg < 16 && jit_host_of[reg] != R_NONE)
@@ -266,7 +279,7 @@ static void alu_recipe_b(struct emit *e, unsigned op, unsigned host)
     if (r->b_imm)
         asm_alu_imm(&e->a, r->size, op, rm_reg(host), r->imm);
     else
-        asm_alu(&e->a, r->size, op, host, recipe_operand(r->b));
+        asm_alu(&e->a, r->size, op, host, recipe_operand(r, 1));
 }
 
 /* The flags again, from the recipe. Uses A. False: cannot give all of `mask`. */
@@ -276,7 +289,7 @@ static bool rematerialise(struct emit *e, unsigned mask)
     struct asm_buf *a = &e->a;
     if ((r->kind == FK_INC || r->kind == FK_DEC) && (mask & HF_CF))
         return false;
-    asm_load(a, 3, R_A, recipe_operand(r->a));
+    asm_load(a, 3, R_A, recipe_operand(r, 0));
     switch (r->kind) {
     case FK_ADD:
         alu_recipe_b(e, 5, R_A);
@@ -296,10 +309,10 @@ static bool rematerialise(struct emit *e, unsigned mask)
         if (r->b_imm) {
             asm_op_w(a, r->size, 0xf6, 0, rm_reg(R_A));
             asm_bytes(a, &r->imm, r->size == 0 ? 1 : r->size == 1 ? 2 : 4);
-        } else if (recipe_operand(r->b).mem) {
-            asm_op_w(a, r->size, 0x84, R_A, recipe_operand(r->b));
+        } else if (recipe_operand(r, 1).mem) {
+            asm_op_w(a, r->size, 0x84, R_A, recipe_operand(r, 1));
         } else {
-            asm_op_w(a, r->size, 0x84, recipe_operand(r->b).base, rm_reg(R_A));
+            asm_op_w(a, r->size, 0x84, recipe_operand(r, 1).base, rm_reg(R_A));
         }
         break;
     case FK_NEG:

@@ -44,7 +44,8 @@ enum flag_kind {
 
 enum { HF_CF = 1, HF_PF = 2, HF_AF = 4, HF_ZF = 8, HF_SF = 16, HF_OF = 32, HF_ALL = 63 };
 
-#define LOC_C REG_T0 /* a recipe's operand in C */
+#define LOC_C      REG_T0 /* a recipe's operand in C */
+#define LOC_STORED 0xfd   /* in its place, cc_a or cc_b, though the recipe may still be pending */
 
 struct recipe {
     uint16_t kind;
@@ -306,8 +307,10 @@ void emit_put(struct emit *e, unsigned reg, unsigned size, unsigned host);
 bool emit_alu(struct emit *e);
 bool emit_bits(struct emit *e);
 bool emit_compare(struct emit *e, bool test, unsigned size, unsigned a, bool imm, unsigned b, int64_t v);
-/* Stores the operands of a recipe of kind FK_OP, whose operation then follows. */
-void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b, int32_t value);
+/* Stores register operands of a recipe of kind FK_OP, whose operation then follows; emit_operation() behind
+ * it. */
+void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b);
+void emit_operation(struct emit *e, unsigned size, bool imm, int32_t value, unsigned host_mask);
 /* emit_mem.c */
 bool emit_memory(struct emit *e);
 bool emit_native_address(const struct emit *e, const struct uop *u);

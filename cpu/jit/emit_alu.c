@@ -309,6 +309,7 @@ static void keep_carry(struct emit *e)
     }
     if (e->s.rec_valid && (e->s.rec.kind == FK_INC || e->s.rec.kind == FK_DEC))
         return;
+    emit_flush_flags(e);
     struct rm m = CPU_MEM(cc_op);
     m.disp++;
     asm_op(a, 0, 0xf6, 0, m); /* TEST bit 15 */
@@ -360,14 +361,21 @@ static bool negate(struct emit *e)
 /* -- Shifts -------------------------------------------------------------------------------------------- */
 
 /* Operands of a flag recipe that is made from them. */
-void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b, int32_t value)
+void emit_store_operands(struct emit *e, unsigned a, bool imm, unsigned b)
 {
     emit_drop_flags(e);
     asm_store(&e->a, 3, emit_value(e, a, R_A), CPU_MEM(cc_a));
-    if (imm)
-        asm_store_imm(&e->a, 3, CPU_MEM(cc_b), value);
-    else
+    if (!imm)
         asm_store(&e->a, 3, emit_value(e, b, R_A), CPU_MEM(cc_b));
+}
+
+void emit_operation(struct emit *e, unsigned size, bool imm, int32_t value, unsigned host_mask)
+{
+    if (imm)
+        emit_recipe_imm(e, FK_OP + e->u->op, size, LOC_STORED, value);
+    else
+        emit_recipe(e, FK_OP + e->u->op, size, LOC_STORED, LOC_STORED);
+    e->s.host_mask = (uint8_t)host_mask;
 }
 
 static void shift_immediate(struct emit *e, unsigned number, unsigned size, unsigned count)
@@ -449,12 +457,10 @@ static bool shift(struct emit *e)
         e->s.host_mask = 0;
         return true;
     }
-    emit_store_operands(e, u->a, true, 0, (int32_t)count);
+    emit_store_operands(e, u->a, true, 0);
     shift_immediate(e, number, size, count);
-    asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | size));
-    e->s.settled = false;
     /* The host leaves OF undefined for counts over one, and AF always; CF too beyond the size. */
-    e->s.host_mask = count < 8u << size ? HF_ZF | HF_SF | HF_PF | HF_CF : 0;
+    emit_operation(e, size, true, (int32_t)count, count < 8u << size ? HF_ZF | HF_SF | HF_PF | HF_CF : 0);
     return true;
 }
 

@@ -13,14 +13,15 @@ static void scan(struct emit *e, unsigned prefix, uint32_t opcode)
     const struct uop *u = e->u;
     bool needed = emit_flags_needed(e, e->index + 1);
     if (needed)
-        emit_store_operands(e, u->a, true, 0, 0);
+        emit_store_operands(e, u->a, true, 0);
     emit_before_write(e, u->d);
     asm_op_prefix(&e->a, prefix, u->size, opcode, R_A, emit_operand(e, u->a));
     emit_put(e, u->d, u->size, R_A);
-    if (needed)
-        asm_store_imm(&e->a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     emit_drop_flags(e);
-    e->s.host_mask = u->op == UOP_POPCNT ? HF_ZF : HF_ZF | HF_CF;
+    unsigned mask = u->op == UOP_POPCNT ? HF_ZF : HF_ZF | HF_CF;
+    e->s.host_mask = (uint8_t)mask;
+    if (needed)
+        emit_operation(e, u->size, true, 0, mask);
 }
 
 /* A zero source leaves the destination as it is. */
@@ -30,21 +31,21 @@ static void bit_scan(struct emit *e, uint32_t opcode)
     struct asm_buf *a = &e->a;
     bool needed = emit_flags_needed(e, e->index + 1);
     if (needed)
-        emit_store_operands(e, u->a, true, 0, 0);
+        emit_store_operands(e, u->a, true, 0);
     emit_before_write(e, u->d);
     if (u->d == REG_T0 && !e->s.t0_in_c) {
         emit_take_c(e);
         asm_load(a, 3, R_C, guest_mem(REG_T0));
         e->s.t0_in_c = true;
     }
-    if (needed)
-        asm_store_imm(a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     asm_op(a, u->size, opcode, R_A, emit_operand(e, u->a));
     uint8_t *zero = asm_jcc(a, CC_E);
     emit_put(e, u->d, u->size, R_A);
     asm_patch(zero, a->at);
     emit_drop_flags(e);
     e->s.host_mask = HF_ZF;
+    if (needed)
+        emit_operation(e, u->size, true, 0, HF_ZF);
 }
 
 /* VEX instructions of BMI that write flags; `reg_is_group`: the destination is in vvvv. */
@@ -54,7 +55,7 @@ static void bmi(struct emit *e, unsigned opcode, unsigned group, bool b_in_vvvv)
     struct asm_buf *a = &e->a;
     bool needed = emit_flags_needed(e, e->index + 1), two = !group;
     if (needed)
-        emit_store_operands(e, u->a, !two, u->b, 0);
+        emit_store_operands(e, u->a, !two, u->b);
     emit_before_write(e, u->d);
     unsigned w = u->size == 3;
     if (group) {
@@ -67,10 +68,10 @@ static void bmi(struct emit *e, unsigned opcode, unsigned group, bool b_in_vvvv)
         asm_vex(a, 2, 0, w, 0, opcode, R_A, ha, emit_operand(e, u->b));
     }
     emit_put(e, u->d, u->size, R_A);
-    if (needed)
-        asm_store_imm(a, 3, CPU_MEM(cc_op), (int)((FK_OP + u->op) << 2 | u->size));
     emit_drop_flags(e);
     e->s.host_mask = 0;
+    if (needed)
+        emit_operation(e, u->size, !two, 0, 0);
 }
 
 static bool scans(struct emit *e)
