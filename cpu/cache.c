@@ -32,6 +32,13 @@ static size_t block_size(uint32_t uops, uint32_t insns)
 /* Does [offset, offset+length) of the page at `page` touch the bytes of b? */
 static bool overlaps(const struct block *b, gpa_t page, uint32_t offset, uint32_t length)
 {
+    if (b->path) {
+        for (unsigned i = 0; i < b->insn_count; i++)
+            if (offset < b->insns[i].offset + (uint32_t)b->insns[i].length &&
+                b->insns[i].offset < offset + length)
+                return true;
+        return false;
+    }
     uint32_t start = (uint32_t)(b->gpa & PAGE_MASK), bytes = block_bytes(b);
     if ((b->gpa & ~PAGE_MASK) == page && offset < start + bytes && start < offset + length)
         return true;

@@ -47,6 +47,9 @@ struct block *code_cache_find(struct code_cache *c, gpa_t gpa, uint32_t key);
 /* Copies what is in c->ir into a new block and enters it; observes its pages. NULL when memory is short. */
 struct block *code_cache_add(struct code_cache *c, gpa_t gpa, gpa_t gpa2, uint32_t key);
 void code_cache_drop(struct code_cache *c, struct block *b);
+/* path.c: a block that goes on where b nearly always goes, in place of b, which is dropped; NULL: there is no
+ * such way, b stays. */
+struct block *path_extend(struct cpu *cpu, struct block *b);
 /* Called between blocks only: frees dropped blocks, clears everything when over the limit. */
 void code_cache_collect(struct code_cache *c);
 

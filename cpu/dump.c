@@ -45,14 +45,15 @@ static void disassemble(FILE *out, ZydisMachineMode mode, uint64_t address, cons
 void dump_block(struct cpu *cpu, const struct block *b, uint64_t rip)
 {
     FILE *out = cpu->trace->out;
-    const struct ir_insn *last = &b->insns[b->insn_count - 1];
-    size_t n = last->offset + last->length - b->insns[0].offset;
-    uint8_t bytes[PAGE_SIZE + 16];
     trace_in_asm(cpu->trace, b->gpa, b->key);
     if (out && trace_on(cpu->trace, TRACE_in_asm)) {
         gva_t linear = rip + (b->key & KEY_L ? 0 : cpu->seg[SEG_CS].base);
-        if (n <= sizeof(bytes) && cpu_peek(cpu, linear, bytes, (unsigned)n))
-            disassemble(out, mode_of(b->key), rip, bytes, n);
+        for (unsigned i = 0; i < b->insn_count; i++) {
+            uint8_t bytes[16];
+            uint64_t further = b->insns[i].offset - (uint64_t)b->insns[0].offset;
+            if (cpu_peek(cpu, linear + further, bytes, b->insns[i].length))
+                disassemble(out, mode_of(b->key), rip + further, bytes, b->insns[i].length);
+        }
     }
     trace_op(cpu->trace, b->gpa, b->key);
     if (out && trace_on(cpu->trace, TRACE_op))

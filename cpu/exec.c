@@ -365,9 +365,7 @@ static bool run_code(struct cpu *cpu, void *code)
     case JIT_DEAD:
         return cpu->budget <= 0;
     case JIT_TUNE:
-        b = known_block(cpu);
-        if (b)
-            jit_measured(j, cpu, b);
+        jit_measured(j, cpu, find_block(cpu, false));
         return cpu->budget <= 0;
     case JIT_BUDGET:
         b = known_block(cpu);

@@ -39,6 +39,8 @@ enum {
  * Microarchitecture"). A guest that waits for a time to pass executes the fewer instructions. */
 #define PAUSE_TICKS 140
 
+enum block_way { WAY_UNKNOWN, WAY_TAKEN, WAY_ON };
+
 struct block {
     gpa_t gpa;  /* of its first byte */
     gpa_t gpa2; /* page of the second part when its only instruction crosses a page; else 0 */
@@ -56,6 +58,8 @@ struct block {
     uint8_t samples, tune;       /* cpu/jit/tune.c: times it was met, enum jit_tune */
     uint8_t measure, near_first; /* number of its measurement; of its first remembered page */
     uint32_t near_sites;         /* which of its memory accesses have one */
+    uint8_t way;                 /* enum block_way: where its conditional end goes */
+    bool path;                   /* made of several blocks, with SIDE exits: cpu/path.c */
     struct profile_row *profile; /* with --profile, else NULL */
 };
 

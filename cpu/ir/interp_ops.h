@@ -415,6 +415,13 @@ goto chain;
     link = 0;                                                                                                \
     goto chain;                                                                                              \
     JCC_##sz : JUMP_IF(flags_condition(cpu, u->c), sz);                                                      \
+    SIDE_##sz : if (flags_condition(cpu, u->c))                                                              \
+    {                                                                                                        \
+        block_pay(cpu, u->insn + 1 - cpu->block->insn_count);                                                \
+        cpu->rip = r[REG_PAGE] + (uint64_t)u->imm;                                                           \
+        goto indirect;                                                                                       \
+    }                                                                                                        \
+    NEXT;                                                                                                    \
     JNZR_##sz : JUMP_IF(cut_address(r[u->a], AM_ASIZE(u->am)) != 0, sz);                                     \
     JZR_##sz : JUMP_IF(cut_address(r[u->a], AM_ASIZE(u->am)) == 0, sz);                                      \
     LOOPCC_##sz : JUMP_IF(cut_address(r[u->a], AM_ASIZE(u->am)) != 0 && flags_condition(cpu, u->c), sz);     \

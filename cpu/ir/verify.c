@@ -144,7 +144,7 @@ bool ir_verify(const struct ir *ir, char *text, size_t n)
     for (uint32_t i = 0; i < ir->insn_count; i++) {
         uint32_t first = ir->insns[i].first,
                  next = i + 1 < ir->insn_count ? ir->insns[i + 1].first : ir->uop_count;
-        if (first > next || (i > 0 && ir->insns[i].offset < ir->insns[i - 1].offset)) {
+        if (first > next) {
             snprintf(text, n, "instruction %u: order", i);
             return false;
         }

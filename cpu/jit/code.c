@@ -123,11 +123,10 @@ static void unlink_block(struct jit *j, struct jit_block *jb)
     jit_forget_measure(j, jb->block);
     while (jb->in)
         unlink_edge(jb->in);
-    for (unsigned i = 0; i < ARRAY_LEN(jb->out); i++)
-        if (jb->out[i]) {
-            unlink_edge(jb->out[i]);
-            jb->out[i]->dead = true;
-        }
+    for (unsigned i = 0; i < jb->out_count; i++) {
+        unlink_edge(jb->out[i]);
+        jb->out[i]->dead = true;
+    }
     jb->block->code = NULL;
     jb->block->jit = NULL;
     jb->block = NULL;

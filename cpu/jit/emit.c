@@ -498,6 +498,19 @@ static void find_code(struct emit *e, const struct cold *c)
     e->s.vec_live = false;
 }
 
+/* The rest of the block is not run. Where it ends here anyway, a measurement counts. */
+static void leave_early(struct emit *e)
+{
+    struct asm_buf *a = &e->a;
+    int32_t rest = e->b->insn_count - (e->u->insn + 1);
+    if (rest) {
+        asm_alu_imm(a, 3, 0, CPU_MEM(budget), rest);
+    } else {
+        asm_imm64(a, R_A, (uintptr_t)&e->j->measures[e->b->measure].taken);
+        asm_alu_imm(a, 2, 0, rm_mem(R_A, 0), 1);
+    }
+}
+
 static void cold_part(struct emit *e, struct cold *c)
 {
     struct asm_buf *a = &e->a;
@@ -512,6 +525,14 @@ static void cold_part(struct emit *e, struct cold *c)
     if (c->lookup)
         find_code(e, c);
     switch (c->kind) {
+    case COLD_SIDE:
+        if (!c->edge)
+            return;
+        emit_leave_flags(e);
+        leave_early(e);
+        c->edge->jump = asm_jmp(a);
+        c->edge->operands = e->s.rec_short ? e->left_operands : 0;
+        /* fall through */
     case COLD_EDGE:
         if (e->s.rec_short) {
             c->edge->save = a->at;

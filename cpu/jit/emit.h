@@ -80,6 +80,7 @@ enum cold_kind {
     COLD_END,    /* run the micro-op in C; it ends the block */
     COLD_RETURN, /* interpret from the micro-op to the block's end */
     COLD_EDGE,   /* leave through an edge */
+    COLD_SIDE,   /* the same before the block's end */
     COLD_CROSS,  /* jump to another page */
     COLD_VEC,    /* load the vector registers */
     COLD_X87,    /* load the x87 registers */
@@ -161,6 +162,8 @@ struct jit_edge {
     bool dead; /* its block was dropped */
 };
 
+#define JIT_OUTS 8
+
 struct jit_block {
     struct block *block;    /* NULL: dropped */
     struct jit_block *next; /* in the same region */
@@ -169,7 +172,8 @@ struct jit_block {
     uint8_t *end;
     uint16_t entry_writes; /* see struct emit */
     struct jit_edge *in;   /* first of the edges that lead here */
-    struct jit_edge *out[2];
+    struct jit_edge *out[JIT_OUTS];
+    unsigned out_count;
 };
 
 /* A measurement that is under way (tune.c). The code counts `left` down at each entry. */
@@ -179,6 +183,7 @@ enum jit_tune { TUNE_NONE, TUNE_MEASURE, TUNE_DONE };
 struct jit_measure {
     struct block *block; /* NULL: free */
     int32_t left;
+    uint32_t taken; /* how often its conditional end was */
     uint32_t misses[JIT_SITES];
 };
 

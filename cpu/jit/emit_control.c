@@ -3,7 +3,8 @@
  *
  * An edge is a jump whose distance is patched when its successor is translated (jit_link); until then it
  * leads to a cold part that leaves with cpu->jit_edge set. A jump to another page, or an indirect one, looks
- * up the processor's jump cache inline; what it does not know runs in C and leaves.
+ * up the processor's jump cache inline; what it does not know runs in C and leaves. In a path (cpu/path.c)
+ * conditional jumps also leave by edges before its end.
  */
 #include "cpu/jit/emit.h"
 
@@ -53,19 +54,42 @@ static bool same_page(const struct emit *e, int64_t target)
     return target >= 0 && target <= (int64_t)PAGE_SIZE - INSN_LONGEST && !e->b->gpa2;
 }
 
+static struct jit_edge *new_edge(struct emit *e)
+{
+    struct jit_block *jb = e->b->jit;
+    struct jit_edge *edge = jb->out_count < JIT_OUTS ? jit_allocate(e->j, sizeof(*edge)) : NULL;
+    if (!edge) {
+        e->failed = true;
+        return NULL;
+    }
+    *edge = (struct jit_edge){.linked = false};
+    jb->out[jb->out_count++] = edge;
+    return edge;
+}
+
+/* A conditional jump through a cold part that has something to do. */
+static void jump_aside(struct emit *e, unsigned cc, int64_t target)
+{
+    struct jit_edge *edge = new_edge(e);
+    struct cold *c = emit_cold(e, COLD_SIDE, asm_jcc(&e->a, cc));
+    c->open = false;
+    c->edge = edge;
+    c->target = target;
+}
+
 /* A jump, conditional when cc < 16, to REG_PAGE + target, after emit_leave_flags(). */
 static void jump_to(struct emit *e, unsigned cc, int64_t target)
 {
     struct asm_buf *a = &e->a;
-    if (same_page(e, target)) {
+    if (same_page(e, target) && cc < 16 && e->b->tune == TUNE_MEASURE) {
+        jump_aside(e, cc, target);
+    } else if (same_page(e, target)) {
         uint8_t *at = cc < 16 ? asm_jcc(a, cc) : asm_jmp(a);
-        struct jit_edge *edge = jit_allocate(e->j, sizeof(*edge));
-        if (!edge) {
-            e->failed = true;
+        struct jit_edge *edge = new_edge(e);
+        if (!edge)
             return;
-        }
-        *edge = (struct jit_edge){.jump = at, .operands = e->s.rec_short ? e->left_operands : 0};
-        e->b->jit->out[e->b->jit->out[0] != NULL] = edge;
+        edge->jump = at;
+        edge->operands = e->s.rec_short ? e->left_operands : 0;
         struct cold *c = emit_cold(e, COLD_EDGE, NULL);
         c->edge = edge;
         c->target = target;
@@ -130,6 +154,10 @@ bool emit_control(struct emit *e)
         emit_leave_flags(e);
         e->s.t0_in_c = false;
         jump_to(e, 16, u->imm);
+        return true;
+    case UOP_SIDE:
+        emit_need_flags(e, emit_condition_mask(u->c));
+        jump_aside(e, u->c, u->imm);
         return true;
     case UOP_JCC:
         if (!whole_target(e, u->size) || !fits(u->imm))

@@ -103,7 +103,7 @@ static bool moves_by(const struct uop *u, int64_t *by)
 /* Not an access of the stack: does it leave RSP alone, and the block's course? */
 static bool is_neutral(const struct uop *u)
 {
-    if (u->op == UOP_HELPER || u->op == UOP_GUARD || (uop_info[u->op].flags & U_END))
+    if (u->op == UOP_HELPER || u->op == UOP_GUARD || u->op == UOP_SIDE || (uop_info[u->op].flags & U_END))
         return false;
     return u->d != REG_RSP && !(u->op == UOP_XCHG && u->a == REG_RSP);
 }

@@ -13,7 +13,7 @@
 
 /* Samples until a block is measured, entries of a measurement, and misses among so many entries that make a
  * table the better place to look. */
-enum { SAMPLES = 3, ENTRIES = 1024, MISSES_AMONG = 12 };
+enum { SAMPLES = 3, ENTRIES = 1024, ENTRIES_FEW = 16, MISSES_AMONG = 12, SIDES_AMONG = 6 };
 
 int jit_near_of(const struct block *b, unsigned site)
 {
@@ -38,17 +38,21 @@ static void translate_again(struct jit *j, struct cpu *cpu, struct block *b)
     jit_translate(j, cpu, b);
 }
 
-void jit_sample(struct jit *j, struct cpu *cpu, struct block *b)
+/* Entries of a measurement: few where everything is to be hot, in tests. */
+static uint32_t entries(const struct cpu *cpu)
 {
-    if (!b->code || b->tune != TUNE_NONE || ++b->samples < SAMPLES)
-        return;
+    return cpu->code->hot == 1 ? ENTRIES_FEW : ENTRIES;
+}
+
+static void measure(struct jit *j, struct cpu *cpu, struct block *b)
+{
     /* In turn: a block that has not come to its end since was not hot after all. */
     unsigned i = j->measure_next++ % JIT_MEASURES;
     struct jit_measure *m = &j->measures[i];
     if (m->block)
         jit_drop(j, m->block);
     jit_drop(j, b);
-    *m = (struct jit_measure){.block = b, .left = ENTRIES};
+    *m = (struct jit_measure){.block = b, .left = (int32_t)entries(cpu)};
     b->tune = TUNE_MEASURE;
     b->measure = (uint8_t)i;
     b->near_sites = ~0u;
@@ -57,15 +61,38 @@ void jit_sample(struct jit *j, struct cpu *cpu, struct block *b)
     j->near_next = (uint8_t)((j->near_next + MIN(j->emit.site, (unsigned)JIT_SITES)) % TLB_NEAR);
 }
 
+void jit_sample(struct jit *j, struct cpu *cpu, struct block *b)
+{
+    if (!b->code || b->samples == UINT8_MAX)
+        return;
+    unsigned step = cpu->code->hot == 1 ? 1 : SAMPLES;
+    b->samples++;
+    if (b->tune == TUNE_NONE && b->samples >= step) {
+        measure(j, cpu, b);
+    } else if (b->tune == TUNE_DONE && !b->path && b->samples % step == 0) {
+        struct block *path = path_extend(cpu, b);
+        if (!path)
+            return;
+        path->samples = UINT8_MAX;
+        if (jit_translate(j, cpu, path))
+            measure(j, cpu, path);
+    }
+}
+
 void jit_measured(struct jit *j, struct cpu *cpu, struct block *b)
 {
     if (b->tune != TUNE_MEASURE)
         return;
+    const uint32_t count = entries(cpu);
     struct jit_measure *m = &j->measures[b->measure];
     b->near_sites = 0;
     for (unsigned i = 0; i < JIT_SITES; i++)
-        if (m->misses[i] * MISSES_AMONG <= ENTRIES)
+        if (m->misses[i] * MISSES_AMONG <= count)
             b->near_sites |= 1u << i;
+    if (m->taken * SIDES_AMONG <= count)
+        b->way = WAY_ON;
+    else if ((count - MIN(m->taken, count)) * SIDES_AMONG <= count)
+        b->way = WAY_TAKEN;
     m->block = NULL;
     b->tune = TUNE_DONE;
     b->near_first = j->near_next;
@@ -81,7 +108,7 @@ void jit_forget_measure(struct jit *j, struct block *b)
         return;
     j->measures[b->measure].block = NULL;
     b->tune = TUNE_NONE;
-    b->samples = 0;
+    b->samples = 0; /* of a path too: it is measured when it is met again */
 }
 
 #endif
