@@ -397,6 +397,9 @@ void cpu_mode_changed(struct cpu *cpu);
 /* The same, for a block key that cpu_mode_changed() has made of equal registers before. Its inputs, for who
  * keeps one: CR0, CR4, EFER.LMA, XCR0, segments, CPL, RFLAGS.AC and VM. */
 void cpu_mode_restored(struct cpu *cpu, uint32_t key);
+/* The same, for who also keeps which TLB context it was (*c, all zero at first; set here). What VMX adds to
+ * the mode must be what it was when *c was set: vmx_mmu_mode(). */
+void cpu_mode_again(struct cpu *cpu, uint32_t key, struct mmu_choice *c);
 /* CPL and RFLAGS have changed, and nothing else: between two levels of 64-bit mode, less work than
  * cpu_mode_changed(). */
 void cpu_level_changed(struct cpu *cpu);

@@ -211,8 +211,9 @@ struct jit {
     unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
     bool avx;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
-        *settle, *find, *unwind;
+    uint8_t *enter, *exit, *slow, *guard, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load,
+        *flags, *settle, *find, *unwind;
+    uint8_t *run_unwind; /* the same to run */
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];
     void *perf_map; /* FILE */

@@ -74,6 +74,15 @@ static uint64_t call_step(struct cpu *cpu, const struct uop *u, uint64_t index)
     return after(cpu, u, &was);
 }
 
+/* A guard whose bit is set. */
+static uint64_t call_guard(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    const struct before was = before(cpu);
+    begin(cpu, u, (unsigned)index);
+    vmx_guard(cpu, (unsigned)u->imm);
+    return after(cpu, u, &was);
+}
+
 static uint64_t call_helper(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     const struct before was = before(cpu);
@@ -352,11 +361,25 @@ static uint8_t *unwind_thunk(struct asm_buf *a)
     return t;
 }
 
+/* Nothing is to be made, and only CF is wanted: behind a VM exit, and behind other C code. */
+static void quick_settled(struct asm_buf *a)
+{
+    asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), FK_SETTLED);
+    uint8_t *open = asm_jcc(a, CC_NE);
+    asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT */
+    asm_byte(a, 63);
+    asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
+    back(a);
+    asm_patch(open, a->at);
+}
+
 static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
 {
     uint8_t *t = called(a);
     if (load)
         quick_flags(a);
+    else
+        quick_settled(a);
     spill_all(j, a);
     call_c(a, (const void *)call_settle);
     if (load) {
@@ -441,6 +464,7 @@ bool jit_make_thunks(struct jit *j, size_t room)
     leave(a);
 
     j->slow = call_thunk(j, a, (const void *)call_step);
+    j->guard = call_thunk(j, a, (const void *)call_guard);
     j->helper = call_thunk(j, a, (const void *)call_helper);
     j->step_end = end_thunk(j, a, (const void *)call_step_end);
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
@@ -451,6 +475,7 @@ bool jit_make_thunks(struct jit *j, size_t room)
     j->settle = flags_thunk(j, a, false);
     j->find = find_thunk(j, a);
     j->unwind = unwind_thunk(a);
+    j->run_unwind = j->run + (j->unwind - j->write);
     j->thunks = (size_t)(a->at - j->write);
     return !a->full;
 }

@@ -365,6 +365,7 @@ static void switch_eptp(struct cpu *cpu, struct vmcs *v)
         vmx_exit_insn(cpu, EXIT_REASON_VMFUNC, 0);
     v->eptp = eptp;
     v->eptp_index = (uint16_t)index;
+    v->guest_choice = (struct mmu_choice){.id = 0};
     cpu_mode_changed(cpu);
 }
 

@@ -261,6 +261,7 @@ static bool vmcs_after_load(void *s, struct error *e)
     v->dirty = DIRTY_ALL;
     v->checked_mode = 0;
     v->prepared = v->guest_keyed = false;
+    v->guest_choice = v->host_choice = (struct mmu_choice){.id = 0};
     return true;
 }
 
@@ -291,5 +292,7 @@ static const struct state_field vmcs_state_fields[] = {
     STATE_SKIP(struct vmcs, guest_key_flags, "made again when it is needed"),
     STATE_SKIP(struct vmcs, guest_key_xcr0, "made again when it is needed"),
     STATE_SKIP(struct vmcs, host_key_xcr0, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_choice, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, host_choice, "made again when it is needed"),
 };
 const struct state_desc vmcs_state = STATE_DESC("vmcs", struct vmcs, 1, vmcs_state_fields, vmcs_after_load);
