@@ -74,15 +74,6 @@ static uint64_t call_step(struct cpu *cpu, const struct uop *u, uint64_t index)
     return after(cpu, u, &was);
 }
 
-/* A guard whose bit is set. */
-static uint64_t call_guard(struct cpu *cpu, const struct uop *u, uint64_t index)
-{
-    const struct before was = before(cpu);
-    begin(cpu, u, (unsigned)index);
-    vmx_guard(cpu, (unsigned)u->imm);
-    return after(cpu, u, &was);
-}
-
 static uint64_t call_helper(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     const struct before was = before(cpu);
@@ -115,6 +106,19 @@ static void *call_unwound(struct cpu *cpu, uint64_t event)
     if (cpu->vmx_non_root && cpu->slice_end - (uint64_t)cpu->budget >= vmx_next_deadline(cpu))
         return NULL;
     return next_code(cpu);
+}
+
+/* A guard whose bit is set. 0: go on, 1: leave, else the code to go on with after a VM exit. It returns
+ * through all of its callers, since a host predicts that better than the jump of jit_unwind(). */
+static uint64_t call_guard(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    const struct before was = before(cpu);
+    begin(cpu, u, (unsigned)index);
+    if (unlikely(!vmx_guard_exit(cpu, (unsigned)u->imm)))
+        return after(cpu, u, &was);
+    cpu->budget--;
+    void *code = call_unwound(cpu, false);
+    return code ? (uintptr_t)code : 1;
 }
 
 static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
@@ -290,6 +294,30 @@ static uint8_t *call_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
+/* The guest's registers into the host's, and to the code in RAX. */
+static void go_on(struct asm_buf *a)
+{
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+}
+
+static uint8_t *guard_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    spill_all(j, a);
+    call_c(a, (const void *)call_guard);
+    asm_alu_imm(a, 3, 7, rm_reg(H_RAX), 1);
+    uint8_t *out = asm_jcc(a, CC_E), *on = asm_jcc(a, CC_B);
+    go_on(a);
+    asm_patch(on, a->at);
+    reload_all(a);
+    back(a);
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
 /* Spill, call fn(cpu, u, index), go on at the code that it returns or leave. */
 static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
 {
@@ -299,9 +327,7 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     call_c(a, fn);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_E);
-    asm_mov(a, R_A, H_RAX);
-    move_pinned(a, false);
-    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    go_on(a);
     asm_patch(out, a->at);
     leave(a);
     return t;
@@ -353,9 +379,7 @@ static uint8_t *unwind_thunk(struct asm_buf *a)
     call_c(a, (const void *)call_unwound);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_E);
-    asm_mov(a, R_A, H_RAX);
-    move_pinned(a, false);
-    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    go_on(a);
     asm_patch(out, a->at);
     leave(a);
     return t;
@@ -464,7 +488,7 @@ bool jit_make_thunks(struct jit *j, size_t room)
     leave(a);
 
     j->slow = call_thunk(j, a, (const void *)call_step);
-    j->guard = call_thunk(j, a, (const void *)call_guard);
+    j->guard = guard_thunk(j, a);
     j->helper = call_thunk(j, a, (const void *)call_helper);
     j->step_end = end_thunk(j, a, (const void *)call_step_end);
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);

@@ -413,5 +413,5 @@ unsigned vmx_enter(struct cpu *cpu)
         cpu_events_changed(cpu); /* nothing else here can make the next event a nearer one */
     trace_vmx_entry(cpu->trace, cpu->rip, v->vpid);
     inject(cpu, v);
-    cpu_resume(cpu);
+    return 0;
 }

@@ -281,7 +281,7 @@ static bool software_event(unsigned type)
            type == EVENT_SOFTWARE_EXCEPTION;
 }
 
-void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
+void vmx_make_exit(struct cpu *cpu, const struct vmx_exit *e)
 {
     struct vmx *x = cpu->vmx;
     struct vmcs *v = x->vmcs;
@@ -326,17 +326,28 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
     if (unlikely(cpu_long_mode(cpu) && !(v->exit_controls & EXITCTL_HOST_ADDRESS_SPACE_SIZE)))
         abort_vmx(cpu, ABORT_HOST_ADDRESS_SPACE);
     load_host(cpu, v);
+}
+
+void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
+{
+    vmx_make_exit(cpu, e);
     cpu_resume(cpu);
 }
 
-void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
+void vmx_make_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
 {
     cpu_sync(cpu);
     struct vmx_exit e = {.reason = (uint16_t)reason,
                          .rf = RF_CLEAR,
                          .qualification = qualification,
                          .length = cpu_insn_length(cpu)};
-    vmx_exit(cpu, &e);
+    vmx_make_exit(cpu, &e);
+}
+
+void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
+{
+    vmx_make_exit_insn(cpu, reason, qualification);
+    cpu_resume(cpu);
 }
 
 void vmx_exit_event(struct cpu *cpu, unsigned reason, uint64_t qualification)

@@ -58,6 +58,9 @@ void vmx_leave_block(struct cpu *cpu);
 
 /* From GUARD micro-ops: returns to go on, or exits. cpu_sync() has not been done. */
 void vmx_guard(struct cpu *cpu, unsigned guard);
+/* The same without cpu_resume() where that is cheaper. True: an exit was made, the processor goes on at
+ * cpu->rip, one tick later. */
+bool vmx_guard_exit(struct cpu *cpu, unsigned guard);
 
 /* -- Hooks; only called with cpu->vmx_non_root. cpu_sync() has been done. ------------------------------ */
 
