@@ -170,7 +170,7 @@ struct jit_block {
 
 /* Jump cache of a processor: an index by the low bits of RIP, in which programs differ as well as in a hash;
  * from a start by context on. */
-#define JIT_JUMP_BITS 14
+#define JIT_JUMP_BITS 16
 #define JIT_JUMPS     (2u << JIT_JUMP_BITS)
 
 struct jit_jump {
