@@ -528,7 +528,8 @@ static void cold_part(struct emit *e, struct cold *c)
         emit_cold_run(e, c->run);
         return;
     case COLD_SETTLE:
-        asm_call_to(a, e->j->settle);
+    case COLD_CARRY:
+        asm_call_to(a, c->kind == COLD_CARRY ? e->j->carry : e->j->settle);
         if (c->before.vec_live)
             reload_vectors(e);
         come_back(e, c->back, c->before.page);

@@ -84,7 +84,8 @@ enum cold_kind {
     COLD_X87,    /* load the x87 registers */
     COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
     COLD_PAGE,   /* look up another page: emit_page.c */
-    COLD_SETTLE,
+    COLD_SETTLE, /* all flags into the two words */
+    COLD_CARRY,  /* CF into cc_cf; the other flags may stay what they are in */
 };
 
 /* Stack accesses under one check: micro-ops first to last (emit_stack.c). */
@@ -212,7 +213,7 @@ struct jit {
     bool avx;
     /* Thunks, in the write view. */
     uint8_t *enter, *exit, *slow, *guard, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load,
-        *flags, *settle, *find, *unwind;
+        *flags, *settle, *carry, *find, *unwind;
     uint8_t *run_unwind; /* the same to run */
     struct jit_jump *jumps[PHYS_MMUS_MAX];
     _Alignas(64) struct jit_place places[1u << JIT_PLACE_BITS];

@@ -333,9 +333,38 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
-/* The flags of the commonest recipes, made by the operation itself. Uses A; a recipe of another kind comes to
- * the end. */
-static void quick_flags(struct asm_buf *a)
+/* CF into cc_cf, with A as it was. */
+static void put_carry(struct asm_buf *a)
+{
+    asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
+    asm_load(a, 3, R_A, CPU_MEM(jit_scratch));
+}
+
+/* Flags that were settled: by a VM entry or exit, or other C code. With cc_aux of 0 the result gives all six.
+ */
+static void quick_settled(struct asm_buf *a, bool carry)
+{
+    asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), FK_SETTLED);
+    uint8_t *open = asm_jcc(a, CC_NE), *odd = NULL;
+    if (carry) {
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT */
+        asm_byte(a, 63);
+        put_carry(a);
+    } else {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_aux), 0);
+        odd = asm_jcc(a, CC_NE);
+        asm_load(a, 3, R_A, CPU_MEM(cc_result));
+        asm_op(a, 3, 0x85, R_A, rm_reg(R_A)); /* TEST */
+    }
+    back(a);
+    asm_patch(open, a->at);
+    if (odd)
+        asm_patch(odd, a->at);
+}
+
+/* The flags of the commonest recipes, made by the operation itself; `carry`: only CF, into cc_cf. Uses A; a
+ * recipe of another kind comes to the end. */
+static void quick_flags(struct asm_buf *a, bool carry)
 {
     static const uint8_t kinds[] = {FK_CMP, FK_TEST, FK_SUB, FK_LOGIC, FK_ADD};
     for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
@@ -362,6 +391,8 @@ static void quick_flags(struct asm_buf *a)
                 asm_alu(a, size, add ? 5 : 0, R_A, CPU_MEM(cc_b));
                 asm_alu(a, size, add ? 0 : 5, R_A, CPU_MEM(cc_b));
             }
+            if (carry)
+                put_carry(a);
             back(a);
             if (not )
                 asm_patch(not, a->at);
@@ -385,28 +416,23 @@ static uint8_t *unwind_thunk(struct asm_buf *a)
     return t;
 }
 
-/* Nothing is to be made, and only CF is wanted: behind a VM exit, and behind other C code. */
-static void quick_settled(struct asm_buf *a)
-{
-    asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), FK_SETTLED);
-    uint8_t *open = asm_jcc(a, CC_NE);
-    asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT */
-    asm_byte(a, 63);
-    asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
-    back(a);
-    asm_patch(open, a->at);
-}
+enum flags_wanted { FLAGS_LOAD, FLAGS_SETTLE, FLAGS_CARRY };
 
-static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
+static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, enum flags_wanted wanted)
 {
     uint8_t *t = called(a);
-    if (load)
-        quick_flags(a);
-    else
-        quick_settled(a);
+    if (wanted != FLAGS_SETTLE) {
+        bool carry = wanted == FLAGS_CARRY;
+        if (carry)
+            asm_store(a, 3, R_A, CPU_MEM(jit_scratch));
+        quick_settled(a, carry);
+        quick_flags(a, carry);
+        if (carry)
+            asm_load(a, 3, R_A, CPU_MEM(jit_scratch));
+    }
     spill_all(j, a);
     call_c(a, (const void *)call_settle);
-    if (load) {
+    if (wanted == FLAGS_LOAD) {
         asm_load(a, 2, H_RAX, CPU_MEM(jit_scratch));
         asm_byte(a, 0x04); /* ADD AL, 7FH: OF */
         asm_byte(a, 0x7f);
@@ -495,8 +521,9 @@ bool jit_make_thunks(struct jit *j, size_t room)
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
     j->x87_load = x87_load_thunk(j, a);
-    j->flags = flags_thunk(j, a, true);
-    j->settle = flags_thunk(j, a, false);
+    j->flags = flags_thunk(j, a, FLAGS_LOAD);
+    j->settle = flags_thunk(j, a, FLAGS_SETTLE);
+    j->carry = flags_thunk(j, a, FLAGS_CARRY);
     j->find = find_thunk(j, a);
     j->unwind = unwind_thunk(a);
     j->run_unwind = j->run + (j->unwind - j->write);
