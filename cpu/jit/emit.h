@@ -22,8 +22,9 @@ extern const uint8_t jit_host_of[16]; /* host register of a guest register, or R
 
 /* cc_op: bits 1:0 size, 15:2 kind; 20:16 and 25:21 the guest registers (plus one) that hold cc_a and cc_b, 0
  * when these are stored; 32 a rotation came after it: CF and OF are those of cc_rot, of size 34:33, to the
- * left if 35. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
-enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32 };
+ * left if 35. 36 a bit test came last: CF is cc_bit. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and
+ * DEC: bit 15 set. */
+enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32, CC_BIT = 36 };
 enum flag_kind {
     FK_SETTLED = 0,
     FK_ADD,
