@@ -1,6 +1,6 @@
 /*
- * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, RDTSC, VMREAD and
- * VMWRITE of a known field.
+ * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, control registers
+ * and selectors that are read, RDTSC, VMREAD and VMWRITE.
  *
  * Inline is only what cannot fault here, as the block key and the micro-ops before it say. What depends on
  * the running state is tested, and C does the rest of the cases.
@@ -108,6 +108,54 @@ static bool swapgs(struct emit *e)
     asm_load(a, 3, R_B, other);
     asm_store(a, 3, R_A, other);
     asm_store(a, 3, R_B, base);
+    return true;
+}
+
+/* -- Registers that are only read ---------------------------------------------------------------------- */
+
+/* In non-root operation MOV from CR3 may exit, and CR0 and CR4 have shadows. */
+static bool read_cr(struct emit *e)
+{
+    const struct uop *u = e->u;
+    struct asm_buf *a = &e->a;
+    struct rm cr;
+    switch (u->imm) {
+    case 0:
+        cr = CPU_MEM(cr0);
+        break;
+    case 2:
+        cr = CPU_MEM(cr2);
+        break;
+    case 3:
+        cr = CPU_MEM(cr3);
+        break;
+    case 4:
+        cr = CPU_MEM(cr4);
+        break;
+    default:
+        return false;
+    }
+    if (!supervisor(e))
+        return false;
+    if (u->imm != 2) {
+        asm_alu_imm(a, 0, 7, CPU_MEM(vmx_non_root), 0);
+        e->s.host_mask = 0;
+        emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
+    }
+    emit_before_write(e, u->d);
+    asm_load(a, 3, R_A, cr);
+    emit_put(e, u->d, 3, R_A);
+    return true;
+}
+
+static bool read_segment(struct emit *e)
+{
+    const struct uop *u = e->u;
+    struct rm selector = CPU_MEM(seg);
+    selector.disp += (int32_t)(u->aux2 * sizeof(struct segment) + offsetof(struct segment, selector));
+    emit_before_write(e, u->d);
+    asm_op(&e->a, 2, 0x0fb7, R_A, selector); /* MOVZX */
+    emit_put(e, u->d, 3, R_A);
     return true;
 }
 
@@ -262,6 +310,10 @@ bool emit_system(struct emit *e)
         return sti(e);
     case HELPER_swapgs:
         return swapgs(e);
+    case HELPER_read_cr:
+        return read_cr(e);
+    case HELPER_read_segment:
+        return read_segment(e);
     case HELPER_rdtsc:
         return rdtsc(e);
     case HELPER_vmread:
