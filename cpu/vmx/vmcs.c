@@ -170,6 +170,21 @@ bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_
     return true;
 }
 
+_Static_assert(sizeof(struct vmcs_slot) == 4 && offsetof(struct vmcs_slot, size) == 2 &&
+                   offsetof(struct vmcs_slot, dirty) == 3,
+               "vmx.h says so");
+/* PEXT of the bits that VMCS_SLOT() takes is VMCS_SLOT(): each part fills its place. */
+_Static_assert(VMCS_SLOT_BITS == 0x6c7e && VMCS_SLOT(0x6000) == 0x300 && VMCS_SLOT(0x0c00) == 0xc0 &&
+                   VMCS_SLOT(0x7e) == 0x3f,
+               "vmx.h says so");
+
+struct vmx_field_slots vmx_field_slots(void)
+{
+    return (struct vmx_field_slots){.slots = (int32_t)offsetof(struct vmx, slots),
+                                    .bits = VMCS_SLOT_BITS,
+                                    .dirty_offset = offsetof(struct vmcs, dirty)};
+}
+
 const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 {
     for (unsigned i = 0; i < vmcs_field_count; i++)

@@ -156,6 +156,16 @@ struct vmx_field_place {
 /* False: no such field in this processor, VMfailValid(12). It depends on the processor model only. */
 bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_place *place);
 
+/* The same for an encoding that is known only when the code runs: a table of 4 bytes for each
+ * PEXT(encoding, bits) at `slots` in *cpu->vmx. 15:0 offset, 23:16 size, 31:24 dirty; size 0: call the
+ * helper, as for an encoding with other bits than these. */
+struct vmx_field_slots {
+    int32_t slots;
+    uint32_t bits;
+    uint16_t dirty_offset;
+};
+struct vmx_field_slots vmx_field_slots(void);
+
 /* -- For people ---------------------------------------------------------------------------------------- */
 
 #define VMX_EXIT_REASONS 65
