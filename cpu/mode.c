@@ -82,12 +82,19 @@ static uint32_t make_key(const struct cpu *cpu)
     return key;
 }
 
+/* A register that was just written. Not together with its neighbours, as compilers would load it: a host
+ * waits until a narrow store has left for its cache before a wider load gets the bytes. */
+static inline uint64_t alone(const uint64_t *r)
+{
+    return *(const volatile uint64_t *)r;
+}
+
 static void select_context(struct cpu *cpu)
 {
-    struct mmu_mode mode = {.cr0 = cpu->cr0,
-                            .cr3 = cpu->cr3,
-                            .cr4 = cpu->cr4,
-                            .efer = cpu->efer,
+    struct mmu_mode mode = {.cr0 = alone(&cpu->cr0),
+                            .cr3 = alone(&cpu->cr3),
+                            .cr4 = alone(&cpu->cr4),
+                            .efer = alone(&cpu->efer),
                             .pkru = cpu->pkru,
                             .cpl = cpu->cpl == 3 ? 3 : 0,
                             .maxphyaddr = cpu->model->maxphyaddr};
