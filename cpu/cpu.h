@@ -260,14 +260,15 @@ struct cpu {
 
     /* Translated code's own (cpu/jit/): cc_op is 0, vec_live and x87_live are false, whenever C code looks.
      */
-    uint64_t cc_op;        /* not 0: the arithmetic flags are to be made from cc_a, cc_b, cc_cf and cc_rot */
+    uint64_t cc_op;        /* not 0: the arithmetic flags are to be made from cc_a to cc_rot, cc_bit */
     uint64_t cc_rot;       /* result of a rotation, which gives CF and OF */
     uint8_t cc_cf;         /* CF from before INC and DEC; CF and OF of a multiplication */
     uint8_t vec_live;      /* v[] and MXCSR are in the host's registers */
     uint8_t x87_live;      /* x87 registers, status and tags are in the host's */
     uint8_t profile_level; /* with --profile: was the running block entered in VMX non-root operation? */
     bool jit_running;      /* C code was called by translated code */
-    uint8_t jit_reserved[3];
+    uint8_t cc_bit;        /* CF of a bit test */
+    uint8_t jit_reserved[2];
     uint64_t cc_a, cc_b;
     uint64_t jit_tag;           /* of the present mode and context in the jump cache */
     struct jit_jump *jit_jumps; /* jump cache of this processor */
@@ -398,6 +399,9 @@ void cpu_mode_changed(struct cpu *cpu);
 /* The same, for a block key that cpu_mode_changed() has made of equal registers before. Its inputs, for who
  * keeps one: CR0, CR4, EFER.LMA, XCR0, segments, CPL, RFLAGS.AC and VM. */
 void cpu_mode_restored(struct cpu *cpu, uint32_t key);
+/* The same, for who also keeps which TLB context it was (*c, all zero at first; set here). What VMX adds to
+ * the mode must be what it was when *c was set: vmx_mmu_mode(). */
+void cpu_mode_again(struct cpu *cpu, uint32_t key, struct mmu_choice *c);
 /* CPL and RFLAGS have changed, and nothing else: between two levels of 64-bit mode, less work than
  * cpu_mode_changed(). */
 void cpu_level_changed(struct cpu *cpu);

@@ -240,14 +240,31 @@ void cpu_write_linear(struct cpu *cpu, gva_t linear, unsigned size, uint64_t val
         mem_write(cpu, SEG_DS, linear, size, value);
 }
 
+/* How much of `left` bytes from `linear` on lies in its page. */
+static unsigned in_page(gva_t linear, unsigned left)
+{
+    return MIN(left, PAGE_SIZE - (unsigned)(linear & PAGE_MASK));
+}
+
+/* The host's address of bytes in one page that a processor's ordinary access would hit. */
+static uint8_t *hit(const struct cpu *cpu, gva_t linear, unsigned n, bool write, unsigned flags)
+{
+    if (flags)
+        return NULL;
+    return write ? mem_hit_write(cpu, linear, n) : mem_hit_read(cpu, linear, n);
+}
+
 void cpu_probe(struct cpu *cpu, gva_t linear, unsigned length, enum mem_access access, unsigned flags)
 {
-    for (uint64_t done = 0; done < length;) {
+    bool write = access != MEM_READ;
+    for (unsigned done = 0, n; done < length; done += n) {
         gva_t at = linear + done;
-        gpa_t gpa = translate(cpu, SEG_DS, at, access == MEM_READ ? MMU_READ : MMU_WRITE, flags);
+        n = in_page(at, length - done);
+        if (likely(hit(cpu, at, n, write, flags) != NULL))
+            continue;
+        gpa_t gpa = translate(cpu, SEG_DS, at, write ? MMU_WRITE : MMU_READ, flags);
         if (length > 4)
-            apic_access_refused(cpu, at, gpa, access != MEM_READ);
-        done += PAGE_SIZE - (at & PAGE_MASK);
+            apic_access_refused(cpu, at, gpa, write);
     }
 }
 
@@ -265,10 +282,15 @@ void cpu_read_bytes(struct cpu *cpu, gva_t linear, void *buf, unsigned length, u
 {
     uint8_t *out = buf;
     cpu_probe(cpu, linear, length, MEM_READ, flags);
-    for (unsigned done = 0; done < length;) {
-        unsigned n = piece(linear + done, length - done);
+    for (unsigned done = 0, n; done < length; done += n) {
+        n = in_page(linear + done, length - done);
+        const uint8_t *p = hit(cpu, linear + done, n, false, flags);
+        if (likely(p != NULL)) {
+            memcpy(out + done, p, n);
+            continue;
+        }
+        n = piece(linear + done, length - done);
         store_le(out + done, cpu_read_linear(cpu, linear + done, n, flags), n);
-        done += n;
     }
 }
 
@@ -276,10 +298,15 @@ void cpu_write_bytes(struct cpu *cpu, gva_t linear, const void *buf, unsigned le
 {
     const uint8_t *in = buf;
     cpu_probe(cpu, linear, length, MEM_WRITE, flags);
-    for (unsigned done = 0; done < length;) {
-        unsigned n = piece(linear + done, length - done);
+    for (unsigned done = 0, n; done < length; done += n) {
+        n = in_page(linear + done, length - done);
+        uint8_t *p = hit(cpu, linear + done, n, true, flags);
+        if (likely(p != NULL)) {
+            memcpy(p, in + done, n);
+            continue;
+        }
+        n = piece(linear + done, length - done);
         cpu_write_linear(cpu, linear + done, n, load_le(in + done, n), flags);
-        done += n;
     }
 }
 

@@ -82,12 +82,19 @@ static uint32_t make_key(const struct cpu *cpu)
     return key;
 }
 
+/* A register that was just written. Not together with its neighbours, as compilers would load it: a host
+ * waits until a narrow store has left for its cache before a wider load gets the bytes. */
+static inline uint64_t alone(const uint64_t *r)
+{
+    return *(const volatile uint64_t *)r;
+}
+
 static void select_context(struct cpu *cpu)
 {
-    struct mmu_mode mode = {.cr0 = cpu->cr0,
-                            .cr3 = cpu->cr3,
-                            .cr4 = cpu->cr4,
-                            .efer = cpu->efer,
+    struct mmu_mode mode = {.cr0 = alone(&cpu->cr0),
+                            .cr3 = alone(&cpu->cr3),
+                            .cr4 = alone(&cpu->cr4),
+                            .efer = alone(&cpu->efer),
                             .pkru = cpu->pkru,
                             .cpl = cpu->cpl == 3 ? 3 : 0,
                             .maxphyaddr = cpu->model->maxphyaddr};
@@ -120,12 +127,11 @@ void cpu_level_changed(struct cpu *cpu)
     cpu_mode_restored(cpu, (cpu->key & ~parts) | level_key(cpu));
 }
 
-void cpu_mode_restored(struct cpu *cpu, uint32_t key)
+/* What of the new mode, and of the flags that came with it, the loop must look at. */
+static inline void look(struct cpu *cpu)
 {
-    cpu->key = key;
-    select_context(cpu);
     if ((cpu->rflags & (FLAG_TF | FLAG_RF)) || unlikely(cpu->msr.debugctl & DEBUGCTL_LBR) ||
-        unlikely(debug_instruction_armed(cpu)))
+        unlikely(cpu->dr[7] & 0xff && debug_instruction_armed(cpu)))
         cpu->attention |= ATTN_SINGLE;
     else if (cpu->attention & ATTN_SINGLE)
         /* The running instruction still ends by event_after_instruction(). */
@@ -137,6 +143,42 @@ void cpu_mode_restored(struct cpu *cpu, uint32_t key)
         cpu->attention |= ATTN_NMI;
     if (unlikely((cpu->rflags & FLAG_VIF) && (cpu->rflags & FLAG_VIP)))
         cpu->attention |= ATTN_LEAVE; /* v86_check_pending() */
+}
+
+void cpu_mode_restored(struct cpu *cpu, uint32_t key)
+{
+    cpu->key = key;
+    select_context(cpu);
+    look(cpu);
+}
+
+/* Are the registers that mmu_mode is made of those of m? Register by register: they have just been written,
+ * and a wider load would wait for that. */
+static inline bool same_registers(const struct cpu *cpu, const struct mmu_mode *m)
+{
+    uint8_t level = cpu->cpl == 3 ? 3 : 0;
+    bool ac = level == 0 && (cpu->cr4 & CR4_SMAP) && (cpu->rflags & FLAG_AC);
+    return m->cr3 == cpu->cr3 && m->cr0 == cpu->cr0 && m->cr4 == cpu->cr4 && m->efer == cpu->efer &&
+           m->pkru == cpu->pkru && m->cpl == level && m->ac == ac;
+}
+
+void cpu_mode_again(struct cpu *cpu, uint32_t key, struct mmu_choice *c)
+{
+    /* Armed breakpoints: select_context() has more to do. PAE paging: the PDPTEs belong to the mode. */
+    bool plain = !(cpu->dr[7] & 0xff) && (cpu->efer & EFER_LMA || !(cpu->cr0 & CR0_PG));
+    struct tlb *t = NULL;
+    if (likely(plain && same_registers(cpu, &c->mode)))
+        t = mmu_select_again(&cpu->mmu, c);
+    if (likely(t)) {
+        cpu->key = key;
+        cpu->tlb = t;
+        look(cpu);
+        return;
+    }
+    cpu_mode_restored(cpu, key);
+    *c = (struct mmu_choice){.id = 0};
+    if (plain)
+        mmu_remember(&cpu->mmu, c);
 }
 
 bool cpu_loaded(struct cpu *cpu, struct error *e)

@@ -430,15 +430,16 @@ const unsigned msr_row_count = ARRAY_LEN(msr_rows);
 
 const struct msr_row *msr_find(uint32_t index)
 {
-    unsigned low = 0, high = msr_row_count;
-    while (low < high) {
-        unsigned mid = (low + high) / 2;
-        if (index > msr_rows[mid].last)
-            low = mid + 1;
-        else
-            high = mid;
+    /* The row is one of n from `low` on. Without a branch that depends on the index, which no host predicts.
+     */
+    unsigned low = 0;
+    for (unsigned n = msr_row_count; n > 1;) {
+        unsigned half = n / 2;
+        low += half & -(unsigned)(index > msr_rows[low + half - 1].last);
+        n -= half;
     }
-    return low < msr_row_count && msr_rows[low].first <= index ? &msr_rows[low] : NULL;
+    const struct msr_row *m = &msr_rows[low];
+    return m->first <= index && index <= m->last ? m : NULL;
 }
 
 static const struct msr_row *find(struct cpu *cpu, uint32_t index, const char *access)

@@ -192,6 +192,7 @@ static const struct state_field cpu_fields[] = {
     STATE_SKIP(struct cpu, x87_live, "of running translated code"),
     STATE_SKIP(struct cpu, profile_level, "of a running block"),
     STATE_SKIP(struct cpu, jit_running, "of running translated code"),
+    STATE_SKIP(struct cpu, cc_bit, "of running translated code"),
     STATE_SKIP(struct cpu, jit_reserved, "padding"),
     STATE_SKIP(struct cpu, cc_a, "of running translated code"),
     STATE_SKIP(struct cpu, cc_b, "of running translated code"),

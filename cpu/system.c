@@ -270,9 +270,11 @@ void helper_wrmsr(struct cpu *cpu, const struct uop *u)
     (void)u;
     uint32_t index = (uint32_t)cpu->r[REG_RCX];
     uint64_t v = (uint32_t)cpu->r[REG_RAX] | cpu->r[REG_RDX] << 32;
+    uint64_t efer = cpu->efer, debugctl = cpu->msr.debugctl;
     trace_msr_write(cpu->trace, index, v, cpu->rip);
     if (!(cpu->vmx_non_root && vmx_msr_access(cpu, index, true, &v)) && !cpu_wrmsr(cpu, index, v))
         cpu_raise_gp0(cpu);
     cpu_events_changed(cpu);
-    cpu_mode_changed(cpu);
+    if (efer != cpu->efer || debugctl != cpu->msr.debugctl)
+        cpu_mode_changed(cpu);
 }

@@ -134,10 +134,10 @@ static bool bytes_are_zero(const uint8_t *p, unsigned n)
 
 static bool half_is_zero(const struct cpu *cpu, unsigned half)
 {
+    uint64_t bits = 0;
     for (unsigned i = 0; i < xmm_count(cpu); i++)
-        if (!bytes_are_zero(cpu->v[i].b + half * 16, 16))
-            return false;
-    return true;
+        bits |= cpu->v[i].q[half * 2] | cpu->v[i].q[half * 2 + 1];
+    return !bits;
 }
 
 /* -- Addresses ----------------------------------------------------------------------------------------- */
@@ -260,7 +260,6 @@ static void save_standard(struct cpu *cpu, const struct uop *u, bool optimised)
     gva_t linear = area(cpu, u, size, 64, MEM_WRITE);
     cpu_probe(cpu, linear, size, MEM_WRITE, 0);
     uint64_t old = cpu_read_linear(cpu, linear + LEGACY_SIZE, 8, 0);
-    memset(b, 0, sizeof(b));
     write_components(cpu, linear, b, optimised ? rfbm & used : rfbm, u->size == 3, PKRU_OFFSET);
     if (rfbm & (XSTATE_SSE | XSTATE_AVX))
         write_mxcsr(cpu, linear, b);
@@ -278,10 +277,10 @@ static void save_compacted(struct cpu *cpu, const struct uop *u, bool supervisor
         used |= XSTATE_SSE;
     gva_t linear = area(cpu, u, size, 64, MEM_WRITE);
     cpu_probe(cpu, linear, size, MEM_WRITE, 0);
-    memset(b, 0, sizeof(b));
     write_components(cpu, linear, b, rfbm & used, u->size == 3, pkru_offset(rfbm, true));
     if (rfbm & used & XSTATE_SSE)
         write_mxcsr(cpu, linear, b);
+    memset(b + LEGACY_SIZE, 0, HEADER_END - LEGACY_SIZE);
     store_le(b + LEGACY_SIZE, rfbm & used, 8);
     store_le(b + LEGACY_SIZE + 8, rfbm | COMPACTED, 8);
     write_part(cpu, linear, b, LEGACY_SIZE, HEADER_END);
@@ -360,7 +359,7 @@ static void restore(struct cpu *cpu, const struct uop *u, bool supervisor)
             else
                 memset(cpu->v[i].b + 16, 0, 16);
         }
-    if (rfbm & XSTATE_PKRU) {
+    if (rfbm & XSTATE_PKRU && cpu->pkru != pkru) {
         cpu->pkru = pkru;
         cpu_mode_changed(cpu);
     }

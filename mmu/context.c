@@ -206,6 +206,25 @@ static bool recent_is(const struct mmu_recent *r, const struct mmu_mode *mode)
     return r->context && mode_equal(&r->mode, mode) && r->serial == r->context->serial;
 }
 
+static struct tlb *make_current(struct mmu *m, struct mmu_recent *r)
+{
+    struct mmu_pool *pool = mmu_pool(m);
+    struct mmu_context *c = r->context;
+    if (pool->selected != r)
+        pool->previous = pool->selected;
+    c->stamp = ++pool->clock;
+    pool->selected = r;
+    if (m->current != c->tlb) {
+        m->stats.context_switches++;
+        m->current = c->tlb;
+        if (unlikely(c->exec_stale)) {
+            c->exec_stale = false;
+            m->generation++;
+        }
+    }
+    return c->tlb;
+}
+
 struct tlb *mmu_select(struct mmu *m, const struct mmu_mode *mode)
 {
     struct mmu_pool *pool = mmu_pool(m);
@@ -222,22 +241,25 @@ struct tlb *mmu_select(struct mmu *m, const struct mmu_mode *mode)
             struct mmu_context *c = context_find(m, mode);
             memmove(set + 1, set, (RECENT_WAYS - 1) * sizeof *set);
             r = set;
-            *r = (struct mmu_recent){.mode = *mode, .context = c, .serial = c->serial};
+            *r = (struct mmu_recent){
+                .mode = *mode, .context = c, .serial = c->serial, .id = ++pool->recent_next};
         }
     }
-    if (pool->selected != r)
-        pool->previous = pool->selected;
-    r->context->stamp = ++pool->clock;
-    pool->selected = r;
-    if (m->current != r->context->tlb) {
-        m->stats.context_switches++;
-        m->current = r->context->tlb;
-        if (unlikely(r->context->exec_stale)) {
-            r->context->exec_stale = false;
-            m->generation++;
-        }
-    }
-    return m->current;
+    return make_current(m, r);
+}
+
+void mmu_remember(const struct mmu *m, struct mmu_choice *c)
+{
+    struct mmu_recent *r = mmu_pool(m)->selected;
+    *c = (struct mmu_choice){.mode = r->mode, .recent = r, .id = r->id};
+}
+
+struct tlb *mmu_select_again(struct mmu *m, const struct mmu_choice *c)
+{
+    struct mmu_recent *r = c->recent;
+    if (unlikely(!r || r->id != c->id || r->serial != r->context->serial))
+        return NULL;
+    return make_current(m, r);
 }
 
 bool mode_system(const struct mmu_mode *mode, struct mmu_mode *system)

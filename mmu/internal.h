@@ -314,6 +314,7 @@ struct mmu_recent {
     struct mmu_context *context;    /* NULL: slot free */
     struct mmu_context *system;     /* for implicit supervisor accesses; NULL: not looked up */
     uint32_t serial, system_serial; /* of the contexts when they were looked up */
+    uint64_t id;                    /* no two modes had the same: entries change places */
 };
 
 struct mmu_pool {
@@ -322,6 +323,7 @@ struct mmu_pool {
     struct mmu_recent *selected;                              /* what mmu->current was selected by */
     struct mmu_recent *previous;                              /* and what was selected before it, or NULL */
     uint64_t clock;
+    uint64_t recent_next;          /* id for the next mode */
     uint64_t random;               /* picks candidates for recycling */
     uint32_t slot;                 /* index in phys->mmus */
     uint32_t made;                 /* contexts [0, made) have been initialised */

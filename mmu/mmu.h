@@ -147,6 +147,16 @@ void mmu_free(struct mmu *m);
 /* Makes the context for `mode` current (creates it if new) and returns it; cheap when it exists. */
 struct tlb *mmu_select(struct mmu *m, const struct mmu_mode *mode);
 
+/* What mmu_select() has found, for who will want the same mode again. All zero: nothing. */
+struct mmu_choice {
+    struct mmu_mode mode;
+    void *recent; /* owned by mmu/, like all that it leads to */
+    uint64_t id;
+};
+void mmu_remember(const struct mmu *m, struct mmu_choice *c);
+/* mmu_select() of c->mode, but no mode is compared; NULL: no longer known, and nothing was done. */
+struct tlb *mmu_select_again(struct mmu *m, const struct mmu_choice *c);
+
 /*
  * Translates `linear` in the current context for an access that does not cross a page. Fills the TLB where
  * allowed. Returns true with *gpa (final, after EPT), or false with *f.

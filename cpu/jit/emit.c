@@ -562,7 +562,8 @@ static void cold_part(struct emit *e, struct cold *c)
         emit_cold_run(e, c->run);
         return;
     case COLD_SETTLE:
-        asm_call_to(a, e->j->settle);
+    case COLD_CARRY:
+        asm_call_to(a, c->kind == COLD_CARRY ? e->j->carry : e->j->settle);
         if (c->before.vec_live)
             reload_vectors(e);
         come_back(e, c->back, c->before.page);
@@ -594,7 +595,7 @@ static void cold_part(struct emit *e, struct cold *c)
         come_back(e, c->back, c->before.page);
         return;
     }
-    asm_call_to(a, e->j->slow);
+    asm_call_to(a, e->u->op == UOP_GUARD ? e->j->guard : e->j->slow);
     /* FLDCW may have unmasked an exception: what follows it looks again. */
     if (c->kind == COLD_REST ? e->s.x87_live : c->after.x87_live)
         reload_x87(e);

@@ -22,8 +22,9 @@ extern const uint8_t jit_host_of[16]; /* host register of a guest register, or R
 
 /* cc_op: bits 1:0 size, 15:2 kind; 20:16 and 25:21 the guest registers (plus one) that hold cc_a and cc_b, 0
  * when these are stored; 32 a rotation came after it: CF and OF are those of cc_rot, of size 34:33, to the
- * left if 35. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and DEC: bit 15 set. */
-enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32 };
+ * left if 35. 36 a bit test came last: CF is cc_bit. ADD..LOGIC: cc_a is the result, cc_b operand b. INC and
+ * DEC: bit 15 set. */
+enum { CC_REG_A = 16, CC_REG_B = 21, CC_ROT = 32, CC_BIT = 36 };
 enum flag_kind {
     FK_SETTLED = 0,
     FK_ADD,
@@ -86,7 +87,8 @@ enum cold_kind {
     COLD_X87,    /* load the x87 registers */
     COLD_RUN,    /* a run of stack accesses whose check failed: emit_stack.c */
     COLD_PAGE,   /* look up another page: emit_page.c */
-    COLD_SETTLE,
+    COLD_SETTLE, /* all flags into the two words */
+    COLD_CARRY,  /* CF into cc_cf; the other flags may stay what they are in */
 };
 
 /* Stack accesses under one check: micro-ops first to last (emit_stack.c). */
@@ -189,7 +191,7 @@ struct jit_measure {
 
 /* Jump cache of a processor: an index by the low bits of RIP, in which programs differ as well as in a hash;
  * from a start by context on. */
-#define JIT_JUMP_BITS 14
+#define JIT_JUMP_BITS 16
 #define JIT_JUMPS     (2u << JIT_JUMP_BITS)
 
 struct jit_jump {
@@ -230,8 +232,9 @@ struct jit {
     unsigned region_count, region; /* region: the one that is being filled; the next is the oldest */
     bool avx;
     /* Thunks, in the write view. */
-    uint8_t *enter, *exit, *slow, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load, *flags,
-        *settle, *find, *unwind;
+    uint8_t *enter, *exit, *slow, *guard, *step_end, *rest_end, *helper, *helper_end, *vec_load, *x87_load,
+        *flags, *settle, *carry, *find, *unwind;
+    uint8_t *run_unwind; /* the same to run */
     struct jit_measure measures[JIT_MEASURES];
     unsigned measure_next;
     uint8_t near_next; /* number of a remembered page that the next block gets */

@@ -314,10 +314,10 @@ static void keep_carry(struct emit *e)
     m.disp++;
     asm_op(a, 0, 0xf6, 0, m); /* TEST bit 15 */
     asm_byte(a, 0x80);
-    struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_E));
+    struct cold *c = emit_cold(e, COLD_CARRY, asm_jcc(a, CC_E));
     m.disp += CC_ROT / 8 - 1;
     asm_alu_imm(a, 2, 7, m, 0);
-    struct cold *rotated = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
+    struct cold *rotated = emit_cold(e, COLD_CARRY, asm_jcc(a, CC_NE));
     c->open = rotated->open = false;
     c->back = rotated->back = a->at;
 }

@@ -257,7 +257,7 @@ static bool no_flags(struct emit *e)
 
 /* -- Single bits --------------------------------------------------------------------------------------- */
 
-/* Only CF changes. With the other flags needed they must be settled first: then CF is flipped in cc_aux. */
+/* Only CF changes. With the other flags needed CF is kept beside what they are to be made from. */
 static bool bit_test(struct emit *e)
 {
     const struct uop *u = e->u;
@@ -292,13 +292,11 @@ static bool bit_test(struct emit *e)
     bool needed = emit_flags_needed(e, e->index + 1);
     if (needed) {
         emit_flush_flags(e);
-        e->s.rec_valid = false;
-        if (!e->s.settled) {
-            asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), 0);
-            struct cold *c = emit_cold(e, COLD_SETTLE, asm_jcc(a, CC_NE));
-            c->open = false;
-            c->back = a->at;
-        }
+        e->s.rec_valid = e->s.settled = false;
+        struct rm bit = CPU_MEM(cc_op);
+        bit.disp += CC_BIT / 8;
+        asm_op(a, 0, 0x80, 1, bit); /* OR */
+        asm_byte(a, 1 << CC_BIT % 8);
     }
     if (writes)
         emit_before_write(e, u->d);
@@ -312,18 +310,10 @@ static bool bit_test(struct emit *e)
     if (writes)
         emit_put(e, u->d, u->size, R_A);
     e->s.host_mask = HF_CF;
-    e->s.settled = needed;
-    if (!needed) {
+    if (needed)
+        asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_bit)); /* SETC */
+    else
         emit_drop_flags(e);
-        return true;
-    }
-    asm_alu(a, 3, 3, R_B, rm_reg(R_B)); /* SBB: -CF */
-    asm_load(a, 3, R_A, CPU_MEM(cc_aux));
-    asm_shift_imm(a, 3, 7, rm_reg(R_A), 63);
-    asm_alu(a, 3, 6, R_B, rm_reg(R_A)); /* all ones when CF changes */
-    asm_shift_imm(a, 3, 4, rm_reg(R_B), 62);
-    asm_alu_store(a, 3, 6, R_B, CPU_MEM(cc_aux)); /* CF, and CF ^ OF with it */
-    e->s.host_mask = 0;
     return true;
 }
 

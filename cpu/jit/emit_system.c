@@ -1,6 +1,6 @@
 /*
- * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, RDTSC, VMREAD and
- * VMWRITE of a known field.
+ * cpu/jit/emit_system.c -- system instructions inline: CLI, STI, SWAPGS, PUSHF's image, control registers
+ * and selectors that are read, RDTSC, VMREAD and VMWRITE.
  *
  * Inline is only what cannot fault here, as the block key and the micro-ops before it say. What depends on
  * the running state is tested, and C does the rest of the cases.
@@ -111,6 +111,54 @@ static bool swapgs(struct emit *e)
     return true;
 }
 
+/* -- Registers that are only read ---------------------------------------------------------------------- */
+
+/* In non-root operation MOV from CR3 may exit, and CR0 and CR4 have shadows. */
+static bool read_cr(struct emit *e)
+{
+    const struct uop *u = e->u;
+    struct asm_buf *a = &e->a;
+    struct rm cr;
+    switch (u->imm) {
+    case 0:
+        cr = CPU_MEM(cr0);
+        break;
+    case 2:
+        cr = CPU_MEM(cr2);
+        break;
+    case 3:
+        cr = CPU_MEM(cr3);
+        break;
+    case 4:
+        cr = CPU_MEM(cr4);
+        break;
+    default:
+        return false;
+    }
+    if (!supervisor(e))
+        return false;
+    if (u->imm != 2) {
+        asm_alu_imm(a, 0, 7, CPU_MEM(vmx_non_root), 0);
+        e->s.host_mask = 0;
+        emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
+    }
+    emit_before_write(e, u->d);
+    asm_load(a, 3, R_A, cr);
+    emit_put(e, u->d, 3, R_A);
+    return true;
+}
+
+static bool read_segment(struct emit *e)
+{
+    const struct uop *u = e->u;
+    struct rm selector = CPU_MEM(seg);
+    selector.disp += (int32_t)(u->aux2 * sizeof(struct segment) + offsetof(struct segment, selector));
+    emit_before_write(e, u->d);
+    asm_op(&e->a, 2, 0x0fb7, R_A, selector); /* MOVZX */
+    emit_put(e, u->d, 3, R_A);
+    return true;
+}
+
 /* -- RDTSC and RDTSCP ---------------------------------------------------------------------------------- */
 
 /* The time is what cpu_sync() would make of the budget; the offset is 0 where VMX has none. */
@@ -212,6 +260,61 @@ static void succeed(struct emit *e)
     e->s.host_mask = 0;
 }
 
+/* An encoding that is known only now. Sizes: VMREAD masks what it has read too much of, in struct vmcs still.
+ */
+static void computed_field(struct emit *e, bool write)
+{
+    const struct uop *u = e->u;
+    struct asm_buf *a = &e->a;
+    const struct vmx_field_slots f = vmx_field_slots();
+    struct rm at = rm_mem(R_A, 0);
+    emit_take_c(e);
+    asm_alu_imm(a, 0, 7, CPU_MEM(vmx_non_root), 0);
+    e->s.host_mask = 0;
+    emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
+    asm_load(a, 3, R_A, emit_operand(e, u->b));
+    asm_op(a, 3, 0xf7, 0, rm_reg(R_A)); /* TEST */
+    asm_u32(a, ~f.bits);
+    emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
+    asm_imm64(a, R_B, f.bits);
+    asm_vex(a, 2, 2, 1, 0, 0xf5, R_A, R_A, rm_reg(R_B)); /* PEXT */
+    asm_load(a, 3, R_B, CPU_MEM(vmx));
+    asm_load(a, 2, R_C, rm_sib(R_B, R_A, 2, f.slots));
+    asm_load(a, 3, R_B, rm_mem(R_B, 0));
+    asm_op(a, 3, 0x85, R_B, rm_reg(R_B)); /* TEST */
+    emit_cold(e, COLD_STEP, asm_jcc(a, CC_E));
+    asm_op(a, 2, 0xf7, 0, rm_reg(R_C)); /* TEST */
+    asm_u32(a, 0xff0000);
+    emit_cold(e, COLD_STEP, asm_jcc(a, CC_E));
+    asm_op(a, 2, 0x0fb7, R_A, rm_reg(R_C)); /* MOVZX */
+    asm_alu(a, 3, 0, R_A, rm_reg(R_B));
+    asm_shift_imm(a, 2, 5, rm_reg(R_C), 16);
+    if (write) {
+        asm_store(a, 2, R_C, CPU_MEM(jit_scratch));
+        asm_shift_imm(a, 2, 5, rm_reg(R_C), 8);
+        asm_alu_store(a, 0, 1, R_C, rm_mem(R_B, f.dirty_offset));
+        unsigned value = emit_value(e, u->d, R_B);
+        asm_alu_imm(a, 0, 7, CPU_MEM(jit_scratch), 4);
+        uint8_t *wide = asm_jcc(a, CC_A), *narrow = asm_jcc(a, CC_B);
+        asm_store(a, 2, value, at);
+        uint8_t *done = asm_jmp(a);
+        asm_patch(wide, a->at);
+        asm_store(a, 3, value, at);
+        uint8_t *also = asm_jmp(a);
+        asm_patch(narrow, a->at);
+        asm_store(a, 1, value, at);
+        asm_patch(done, a->at);
+        asm_patch(also, a->at);
+    } else {
+        asm_op(a, 2, 0x0fb6, R_C, rm_reg(R_C)); /* MOVZX */
+        asm_shift_imm(a, 2, 4, rm_reg(R_C), 3);
+        asm_vex(a, 2, 0, 1, 0, 0xf5, R_A, R_C, at); /* BZHI */
+        emit_drop_flags(e);
+        emit_put(e, u->d, 3, R_A);
+    }
+    succeed(e);
+}
+
 /* b: encoding; d: register; see vmx_field_place() for what must hold. */
 static bool field(struct emit *e, bool write)
 {
@@ -219,8 +322,13 @@ static bool field(struct emit *e, bool write)
     struct asm_buf *a = &e->a;
     struct vmx_field_place f;
     uint64_t encoding;
-    if (u->c || !supervisor(e) || !known_value(e, u->b, &encoding) ||
-        !vmx_field_place(e->cpu, encoding, &f) || f.computed)
+    if (u->c || !supervisor(e))
+        return false;
+    if (!known_value(e, u->b, &encoding)) {
+        computed_field(e, write);
+        return true;
+    }
+    if (!vmx_field_place(e->cpu, encoding, &f) || f.computed)
         return false;
     asm_alu_imm(a, 0, 7, CPU_MEM(vmx_non_root), 0);
     e->s.host_mask = 0;
@@ -262,6 +370,10 @@ bool emit_system(struct emit *e)
         return sti(e);
     case HELPER_swapgs:
         return swapgs(e);
+    case HELPER_read_cr:
+        return read_cr(e);
+    case HELPER_read_segment:
+        return read_segment(e);
     case HELPER_rdtsc:
         return rdtsc(e);
     case HELPER_vmread:

@@ -120,11 +120,13 @@ void jit_settle_flags(struct cpu *c)
     uint64_t op = c->cc_op;
     c->cc_op = 0;
     settle(c, op);
-    if (op >> CC_ROT) {
+    if (op >> CC_ROT & 1) {
         /* SDM 2B, "RCL/RCR/ROL/ROR": to the left, CF is bit 0 of the result; to the right, its top bit. */
         unsigned top = (8u << (op >> (CC_ROT + 1) & 3)) - 1;
         bool left = op >> (CC_ROT + 3) & 1;
         unsigned high = c->cc_rot >> top & 1, cf = left ? c->cc_rot & 1 : high;
         flags_set_cf_of(c, cf, high ^ (left ? cf : (unsigned)(c->cc_rot >> (top - 1) & 1)));
     }
+    if (op >> CC_BIT & 1)
+        alu_set_cf(c, c->cc_bit);
 }

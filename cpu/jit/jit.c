@@ -240,8 +240,8 @@ typedef void unwind_fn(struct cpu *cpu, uint64_t event);
 
 void jit_unwind(struct cpu *cpu, bool event)
 {
-    struct jit *j = cpu->code->jit;
-    ((unwind_fn *)runnable(j, j->unwind))(cpu, event);
+    const struct jit *j = cpu->code->jit;
+    ((unwind_fn *)j->run_unwind)(cpu, event);
     __builtin_unreachable();
 }
 

@@ -108,6 +108,19 @@ static void *call_unwound(struct cpu *cpu, uint64_t event)
     return next_code(cpu);
 }
 
+/* A guard whose bit is set. 0: go on, 1: leave, else the code to go on with after a VM exit. It returns
+ * through all of its callers, since a host predicts that better than the jump of jit_unwind(). */
+static uint64_t call_guard(struct cpu *cpu, const struct uop *u, uint64_t index)
+{
+    const struct before was = before(cpu);
+    begin(cpu, u, (unsigned)index);
+    if (unlikely(!vmx_guard_exit(cpu, (unsigned)u->imm)))
+        return after(cpu, u, &was);
+    cpu->budget--;
+    void *code = call_unwound(cpu, false);
+    return code ? (uintptr_t)code : 1;
+}
+
 static void *call_step_end(struct cpu *cpu, const struct uop *u, uint64_t index)
 {
     begin(cpu, u, (unsigned)index);
@@ -281,6 +294,30 @@ static uint8_t *call_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     return t;
 }
 
+/* The guest's registers into the host's, and to the code in RAX. */
+static void go_on(struct asm_buf *a)
+{
+    asm_mov(a, R_A, H_RAX);
+    move_pinned(a, false);
+    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+}
+
+static uint8_t *guard_thunk(struct jit *j, struct asm_buf *a)
+{
+    uint8_t *t = called(a);
+    spill_all(j, a);
+    call_c(a, (const void *)call_guard);
+    asm_alu_imm(a, 3, 7, rm_reg(H_RAX), 1);
+    uint8_t *out = asm_jcc(a, CC_E), *on = asm_jcc(a, CC_B);
+    go_on(a);
+    asm_patch(on, a->at);
+    reload_all(a);
+    back(a);
+    asm_patch(out, a->at);
+    leave(a);
+    return t;
+}
+
 /* Spill, call fn(cpu, u, index), go on at the code that it returns or leave. */
 static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
 {
@@ -290,17 +327,44 @@ static uint8_t *end_thunk(struct jit *j, struct asm_buf *a, const void *fn)
     call_c(a, fn);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_E);
-    asm_mov(a, R_A, H_RAX);
-    move_pinned(a, false);
-    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    go_on(a);
     asm_patch(out, a->at);
     leave(a);
     return t;
 }
 
-/* The flags of the commonest recipes, made by the operation itself. Uses A; a recipe of another kind comes to
- * the end. */
-static void quick_flags(struct asm_buf *a)
+/* CF into cc_cf, with A as it was. */
+static void put_carry(struct asm_buf *a)
+{
+    asm_op(a, 0, 0x0f92, 0, CPU_MEM(cc_cf)); /* SETC */
+    asm_load(a, 3, R_A, CPU_MEM(jit_scratch));
+}
+
+/* Flags that were settled: by a VM entry or exit, or other C code. With cc_aux of 0 the result gives all six.
+ */
+static void quick_settled(struct asm_buf *a, bool carry)
+{
+    asm_alu_imm(a, 3, 7, CPU_MEM(cc_op), FK_SETTLED);
+    uint8_t *open = asm_jcc(a, CC_NE), *odd = NULL;
+    if (carry) {
+        asm_op(a, 3, 0x0fba, 4, CPU_MEM(cc_aux)); /* BT */
+        asm_byte(a, 63);
+        put_carry(a);
+    } else {
+        asm_alu_imm(a, 3, 7, CPU_MEM(cc_aux), 0);
+        odd = asm_jcc(a, CC_NE);
+        asm_load(a, 3, R_A, CPU_MEM(cc_result));
+        asm_op(a, 3, 0x85, R_A, rm_reg(R_A)); /* TEST */
+    }
+    back(a);
+    asm_patch(open, a->at);
+    if (odd)
+        asm_patch(odd, a->at);
+}
+
+/* The flags of the commonest recipes, made by the operation itself; `carry`: only CF, into cc_cf. Uses A; a
+ * recipe of another kind comes to the end. */
+static void quick_flags(struct asm_buf *a, bool carry)
 {
     static const uint8_t kinds[] = {FK_CMP, FK_TEST, FK_SUB, FK_LOGIC, FK_ADD};
     for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
@@ -327,6 +391,8 @@ static void quick_flags(struct asm_buf *a)
                 asm_alu(a, size, add ? 5 : 0, R_A, CPU_MEM(cc_b));
                 asm_alu(a, size, add ? 0 : 5, R_A, CPU_MEM(cc_b));
             }
+            if (carry)
+                put_carry(a);
             back(a);
             if (not )
                 asm_patch(not, a->at);
@@ -344,22 +410,29 @@ static uint8_t *unwind_thunk(struct asm_buf *a)
     call_c(a, (const void *)call_unwound);
     asm_op(a, 3, 0x85, H_RAX, rm_reg(H_RAX));
     uint8_t *out = asm_jcc(a, CC_E);
-    asm_mov(a, R_A, H_RAX);
-    move_pinned(a, false);
-    asm_op(a, 2, 0xff, 4, rm_reg(R_A)); /* JMP A */
+    go_on(a);
     asm_patch(out, a->at);
     leave(a);
     return t;
 }
 
-static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, bool load)
+enum flags_wanted { FLAGS_LOAD, FLAGS_SETTLE, FLAGS_CARRY };
+
+static uint8_t *flags_thunk(struct jit *j, struct asm_buf *a, enum flags_wanted wanted)
 {
     uint8_t *t = called(a);
-    if (load)
-        quick_flags(a);
+    if (wanted != FLAGS_SETTLE) {
+        bool carry = wanted == FLAGS_CARRY;
+        if (carry)
+            asm_store(a, 3, R_A, CPU_MEM(jit_scratch));
+        quick_settled(a, carry);
+        quick_flags(a, carry);
+        if (carry)
+            asm_load(a, 3, R_A, CPU_MEM(jit_scratch));
+    }
     spill_all(j, a);
     call_c(a, (const void *)call_settle);
-    if (load) {
+    if (wanted == FLAGS_LOAD) {
         asm_load(a, 2, H_RAX, CPU_MEM(jit_scratch));
         asm_byte(a, 0x04); /* ADD AL, 7FH: OF */
         asm_byte(a, 0x7f);
@@ -441,16 +514,19 @@ bool jit_make_thunks(struct jit *j, size_t room)
     leave(a);
 
     j->slow = call_thunk(j, a, (const void *)call_step);
+    j->guard = guard_thunk(j, a);
     j->helper = call_thunk(j, a, (const void *)call_helper);
     j->step_end = end_thunk(j, a, (const void *)call_step_end);
     j->rest_end = end_thunk(j, a, (const void *)call_rest_end);
     j->helper_end = end_thunk(j, a, (const void *)call_helper_end);
     j->vec_load = vec_load_thunk(j, a);
     j->x87_load = x87_load_thunk(j, a);
-    j->flags = flags_thunk(j, a, true);
-    j->settle = flags_thunk(j, a, false);
+    j->flags = flags_thunk(j, a, FLAGS_LOAD);
+    j->settle = flags_thunk(j, a, FLAGS_SETTLE);
+    j->carry = flags_thunk(j, a, FLAGS_CARRY);
     j->find = find_thunk(j, a);
     j->unwind = unwind_thunk(a);
+    j->run_unwind = j->run + (j->unwind - j->write);
     j->thunks = (size_t)(a->at - j->write);
     return !a->full;
 }

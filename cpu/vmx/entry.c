@@ -159,8 +159,11 @@ static void load_rest(struct cpu *cpu, const struct vmcs *v)
 {
     uint32_t i = v->guest_interruptibility;
     cpu->activity = (uint8_t)v->guest_activity;
-    cpu->shadow_sti = i & INTERRUPTIBILITY_STI;
-    cpu->shadow_mov_ss = i & INTERRUPTIBILITY_MOV_SS;
+    bool sti = i & INTERRUPTIBILITY_STI, mov_ss = i & INTERRUPTIBILITY_MOV_SS;
+    cpu->shadow_sti = sti;
+    cpu->shadow_mov_ss = mov_ss;
+    if (unlikely(sti || mov_ss))
+        cpu->attention |= ATTN_SHADOW;
     if (v->pin & PIN_VIRTUAL_NMIS) {
         cpu->vmx->virtual_nmi_blocked = i & INTERRUPTIBILITY_NMI;
         cpu->nmi_blocked = false;
@@ -246,6 +249,7 @@ void vmx_prepare(struct vmcs *v)
     v->guards = guards(v);
     prepare_host_segments(v);
     v->host_key_xcr0 = ~0ull;
+    v->guest_choice = v->host_choice = (struct mmu_choice){.id = 0};
     v->prepared = true;
 }
 
@@ -349,7 +353,7 @@ static void select_mode(struct cpu *cpu, struct vmcs *v)
 {
     uint64_t flags = v->guest_rflags & (FLAG_AC | FLAG_VM);
     if (likely(v->guest_keyed && v->guest_key_flags == flags && v->guest_key_xcr0 == cpu->xcr0)) {
-        cpu_mode_restored(cpu, v->guest_key);
+        cpu_mode_again(cpu, v->guest_key, &v->guest_choice);
         return;
     }
     cpu_mode_changed(cpu);
@@ -394,8 +398,6 @@ unsigned vmx_enter(struct cpu *cpu)
     cpu->insns_non_root -= cpu->clock->now; /* the exit adds its own tick */
     if (v->pin & PIN_ACTIVATE_PREEMPTION_TIMER)
         vmx_timer_start(cpu);
-    if (cpu->shadow_sti || cpu->shadow_mov_ss)
-        cpu->attention |= ATTN_SHADOW;
     if (cpu->pending_db)
         cpu->attention |= ATTN_DEBUG;
     if (cpu->nmi_pending)
@@ -411,5 +413,5 @@ unsigned vmx_enter(struct cpu *cpu)
         cpu_events_changed(cpu); /* nothing else here can make the next event a nearer one */
     trace_vmx_entry(cpu->trace, cpu->rip, v->vpid);
     inject(cpu, v);
-    cpu_resume(cpu);
+    return 0;
 }

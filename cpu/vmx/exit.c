@@ -27,7 +27,8 @@ static void leave_non_root(struct cpu *cpu)
     cpu->mmu.pml.index = NULL;
     x->linked = NULL;
     x->linked_address = VMX_NO_VMCS;
-    vmx_timer_stop(cpu);
+    if (unlikely(x->timer_deadline != CLOCK_NEVER))
+        vmx_timer_stop(cpu);
     x->ple_running = x->virtual_nmi_blocked = x->injecting = false;
     x->mtf_wait = x->mtf_now = x->trap_pending = x->virtual_interrupt = false;
     cpu->attention &= ~(uint32_t)(ATTN_VMX | ATTN_MTF | ATTN_SHADOW | ATTN_DEBUG);
@@ -55,6 +56,21 @@ static NORETURN void abort_vmx(struct cpu *cpu, uint32_t indicator)
 
 /* -- Saving -------------------------------------------------------------------------------------------- */
 
+/* Word by word: memcmp() would be a call, and its wide loads would wait for a base that was just written. */
+static inline bool same_segments(const struct segment a[SEG_COUNT], const struct segment b[SEG_COUNT])
+{
+    const uint8_t *p = (const uint8_t *)a, *q = (const uint8_t *)b;
+    uint64_t differ = 0;
+#pragma GCC unroll 24
+    for (unsigned i = 0; i < SEG_COUNT * sizeof(struct segment); i += 8) {
+        uint64_t x, y;
+        memcpy(&x, p + i, 8);
+        memcpy(&y, q + i, 8);
+        differ |= x ^ y;
+    }
+    return !differ;
+}
+
 /* Saving notes what differs from what was there, so that the checks of the next entry know what to look at.
  */
 static void save_segments(struct cpu *cpu, struct vmcs *v)
@@ -65,7 +81,7 @@ static void save_segments(struct cpu *cpu, struct vmcs *v)
         ss->ar = (ss->ar & ~(3u << 5)) | (uint32_t)cpu->cpl << 5;
     /* Padding may differ though no register does: then the checks are made once too often, which nobody sees.
      */
-    if (memcmp(v->guest_segments, cpu->seg, sizeof(v->guest_segments))) {
+    if (unlikely(!same_segments(v->guest_segments, cpu->seg))) {
         memcpy(v->guest_segments, cpu->seg, sizeof(v->guest_segments));
         v->dirty |= DIRTY_GUEST_SEGMENTS;
     }
@@ -225,7 +241,7 @@ static void load_host(struct cpu *cpu, struct vmcs *v)
             abort_vmx(cpu, ABORT_HOST_PDPTE);
     }
     if (likely(v->host_key_xcr0 == cpu->xcr0)) {
-        cpu_mode_restored(cpu, v->host_key);
+        cpu_mode_again(cpu, v->host_key, &v->host_choice);
     } else {
         cpu_mode_changed(cpu);
         v->host_key = cpu->key;
@@ -265,7 +281,7 @@ static bool software_event(unsigned type)
            type == EVENT_SOFTWARE_EXCEPTION;
 }
 
-void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
+void vmx_make_exit(struct cpu *cpu, const struct vmx_exit *e)
 {
     struct vmx *x = cpu->vmx;
     struct vmcs *v = x->vmcs;
@@ -310,17 +326,28 @@ void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
     if (unlikely(cpu_long_mode(cpu) && !(v->exit_controls & EXITCTL_HOST_ADDRESS_SPACE_SIZE)))
         abort_vmx(cpu, ABORT_HOST_ADDRESS_SPACE);
     load_host(cpu, v);
+}
+
+void vmx_exit(struct cpu *cpu, const struct vmx_exit *e)
+{
+    vmx_make_exit(cpu, e);
     cpu_resume(cpu);
 }
 
-void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
+void vmx_make_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
 {
     cpu_sync(cpu);
     struct vmx_exit e = {.reason = (uint16_t)reason,
                          .rf = RF_CLEAR,
                          .qualification = qualification,
                          .length = cpu_insn_length(cpu)};
-    vmx_exit(cpu, &e);
+    vmx_make_exit(cpu, &e);
+}
+
+void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification)
+{
+    vmx_make_exit_insn(cpu, reason, qualification);
+    cpu_resume(cpu);
 }
 
 void vmx_exit_event(struct cpu *cpu, unsigned reason, uint64_t qualification)

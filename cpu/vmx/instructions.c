@@ -319,7 +319,14 @@ static void enter(struct cpu *cpu, bool launch)
     else if (!launch && !v->launched)
         error = VMERR_VMRESUME_NOT_LAUNCHED;
     else
-        error = vmx_enter(cpu); /* returns only when the instruction fails */
+        error = vmx_enter(cpu);
+    if (likely(!error)) {
+        /* Translated code takes it from here as after any instruction that jumps. */
+        if (!cpu->jit_running)
+            cpu_resume(cpu);
+        cpu->budget--;
+        return;
+    }
     vm_fail_valid(cpu, v, error);
 }
 
@@ -365,6 +372,7 @@ static void switch_eptp(struct cpu *cpu, struct vmcs *v)
         vmx_exit_insn(cpu, EXIT_REASON_VMFUNC, 0);
     v->eptp = eptp;
     v->eptp_index = (uint16_t)index;
+    v->guest_choice = (struct mmu_choice){.id = 0};
     cpu_mode_changed(cpu);
 }
 

@@ -49,7 +49,7 @@ static NORETURN void descriptor_exit(struct cpu *cpu)
     vmx_exit_insn(cpu, reason, o.displacement);
 }
 
-void vmx_guard(struct cpu *cpu, unsigned guard)
+bool vmx_guard_exit(struct cpu *cpu, unsigned guard)
 {
     const struct vmcs *v = vmx_current(cpu);
     uint32_t proc = v->proc, proc2 = vmx_proc2(v);
@@ -68,18 +68,18 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
             cpu_raise_ud(cpu);
         uint64_t wanted = cpu->r[REG_RDX] << 32 | (uint32_t)cpu->r[REG_RAX];
         if (!(wanted & cpu->msr.xss & v->xss_exiting_bitmap))
-            return;
+            return false;
         break;
     }
     case GUARD_PAUSE:
         cpu_sync(cpu);
         if (!(proc & PROC_PAUSE_EXITING) && (cpu->cpl > 0 || !vmx_ple_pause(cpu)))
-            return;
+            return false;
         break;
     case GUARD_DESCRIPTOR:
         descriptor_exit(cpu);
     case GUARD_VMX_INSN:
-        return; /* the helper makes the exit with its own operands */
+        return false; /* the helper makes the exit with its own operands */
     default:
         break;
     }
@@ -87,7 +87,14 @@ void vmx_guard(struct cpu *cpu, unsigned guard)
         cpu_raise_ud(cpu); /* RSM outside SMM, GETSEC without SMX, RDPID without "enable RDTSCP", UMWAIT */
     if (guard_exits[guard].info == OPERAND)
         vmx_exit_insn_operand(cpu, guard_exits[guard].reason);
-    vmx_exit_insn(cpu, guard_exits[guard].reason, 0);
+    vmx_make_exit_insn(cpu, guard_exits[guard].reason, 0);
+    return true;
+}
+
+void vmx_guard(struct cpu *cpu, unsigned guard)
+{
+    if (vmx_guard_exit(cpu, guard))
+        cpu_resume(cpu);
 }
 
 /* -- Control registers --------------------------------------------------------------------------------- */

@@ -135,9 +135,12 @@ struct vmx_exit {
     uint32_t length; /* VM-exit instruction length */
 };
 
-/* After cpu_sync(): no block runs any more, RIP is what we make it. */
+/* After cpu_sync(): no block runs any more, RIP is what we make it. vmx_make_ stops short of cpu_resume():
+ * who calls it has to go on at cpu->rip, one tick later. */
+void vmx_make_exit(struct cpu *cpu, const struct vmx_exit *e);
 NORETURN void vmx_exit(struct cpu *cpu, const struct vmx_exit *e);
 /* Exit of the running instruction, fault-like: length and RIP are those of the instruction. */
+void vmx_make_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification);
 NORETURN void vmx_exit_insn(struct cpu *cpu, unsigned reason, uint64_t qualification);
 /* The same with the VM-exit instruction information and the displacement as qualification (insn_info.c). */
 NORETURN void vmx_exit_insn_operand(struct cpu *cpu, unsigned reason);
@@ -195,8 +198,9 @@ bool vmx_eptp_ok(const struct cpu *cpu, uint64_t eptp);
 bool vmx_pat_ok(uint64_t pat);
 bool vmx_efer_ok(uint64_t efer);
 
-/* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error; when the entry is made, or
- * fails as a VM exit, it does not return. */
+/* VMLAUNCH and VMRESUME after their own checks. Returns a VM-instruction error, or 0 when the entry is made:
+ * the processor goes on at cpu->rip, one tick later. It does not return when the entry fails as a VM exit, or
+ * injects an event. */
 unsigned vmx_enter(struct cpu *cpu);
 /* Makes what VMCS caches of its controls and host state for entry and exit. */
 void vmx_prepare(struct vmcs *v);

@@ -170,6 +170,21 @@ bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_
     return true;
 }
 
+_Static_assert(sizeof(struct vmcs_slot) == 4 && offsetof(struct vmcs_slot, size) == 2 &&
+                   offsetof(struct vmcs_slot, dirty) == 3,
+               "vmx.h says so");
+/* PEXT of the bits that VMCS_SLOT() takes is VMCS_SLOT(): each part fills its place. */
+_Static_assert(VMCS_SLOT_BITS == 0x6c7e && VMCS_SLOT(0x6000) == 0x300 && VMCS_SLOT(0x0c00) == 0xc0 &&
+                   VMCS_SLOT(0x7e) == 0x3f,
+               "vmx.h says so");
+
+struct vmx_field_slots vmx_field_slots(void)
+{
+    return (struct vmx_field_slots){.slots = (int32_t)offsetof(struct vmx, slots),
+                                    .bits = VMCS_SLOT_BITS,
+                                    .dirty_offset = offsetof(struct vmcs, dirty)};
+}
+
 const struct vmcs_field *vmcs_field_by_member(const char *member, size_t length)
 {
     for (unsigned i = 0; i < vmcs_field_count; i++)
@@ -261,6 +276,7 @@ static bool vmcs_after_load(void *s, struct error *e)
     v->dirty = DIRTY_ALL;
     v->checked_mode = 0;
     v->prepared = v->guest_keyed = false;
+    v->guest_choice = v->host_choice = (struct mmu_choice){.id = 0};
     return true;
 }
 
@@ -291,5 +307,7 @@ static const struct state_field vmcs_state_fields[] = {
     STATE_SKIP(struct vmcs, guest_key_flags, "made again when it is needed"),
     STATE_SKIP(struct vmcs, guest_key_xcr0, "made again when it is needed"),
     STATE_SKIP(struct vmcs, host_key_xcr0, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, guest_choice, "made again when it is needed"),
+    STATE_SKIP(struct vmcs, host_choice, "made again when it is needed"),
 };
 const struct state_desc vmcs_state = STATE_DESC("vmcs", struct vmcs, 1, vmcs_state_fields, vmcs_after_load);

@@ -83,8 +83,9 @@ struct vmcs {
     bool guest_keyed;
     bool odd_rights; /* guest access rights with bits that a segment register has not */
     uint32_t guest_key, host_key;
-    uint64_t guest_key_flags, guest_key_xcr0; /* RFLAGS.AC and VM; XCR0 */
-    uint64_t host_key_xcr0;                   /* ~0: no key */
+    uint64_t guest_key_flags, guest_key_xcr0;    /* RFLAGS.AC and VM; XCR0 */
+    uint64_t host_key_xcr0;                      /* ~0: no key */
+    struct mmu_choice guest_choice, host_choice; /* their TLB contexts, for cpu_mode_again() */
 };
 
 struct vmcs_field {

@@ -58,6 +58,9 @@ void vmx_leave_block(struct cpu *cpu);
 
 /* From GUARD micro-ops: returns to go on, or exits. cpu_sync() has not been done. */
 void vmx_guard(struct cpu *cpu, unsigned guard);
+/* The same without cpu_resume() where that is cheaper. True: an exit was made, the processor goes on at
+ * cpu->rip, one tick later. */
+bool vmx_guard_exit(struct cpu *cpu, unsigned guard);
 
 /* -- Hooks; only called with cpu->vmx_non_root. cpu_sync() has been done. ------------------------------ */
 
@@ -152,6 +155,16 @@ struct vmx_field_place {
 };
 /* False: no such field in this processor, VMfailValid(12). It depends on the processor model only. */
 bool vmx_field_place(const struct cpu *cpu, uint64_t encoding, struct vmx_field_place *place);
+
+/* The same for an encoding that is known only when the code runs: a table of 4 bytes for each
+ * PEXT(encoding, bits) at `slots` in *cpu->vmx. 15:0 offset, 23:16 size, 31:24 dirty; size 0: call the
+ * helper, as for an encoding with other bits than these. */
+struct vmx_field_slots {
+    int32_t slots;
+    uint32_t bits;
+    uint16_t dirty_offset;
+};
+struct vmx_field_slots vmx_field_slots(void);
 
 /* -- For people ---------------------------------------------------------------------------------------- */
 
