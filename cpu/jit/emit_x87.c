@@ -211,6 +211,30 @@ static void wait(struct emit *e)
     emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
 }
 
+/*
+ * FLD ST(i). With a full stack and an empty source AMD processors tell of the underflow; the manual has the
+ * overflow in C1. So the push is tried with a zero first: what an overflow leaves, a NaN and C1, is the
+ * result whatever the source is, and without one the zero makes room again.
+ */
+static void load_register(struct emit *e, unsigned modrm)
+{
+    static const uint8_t try_push[] = {0xd9, 0xee, 0xdb, 0xe8}, pop[] = {0xdd, 0xd8}; /* FLDZ FUCOMI; FSTP */
+    struct asm_buf *a = &e->a;
+    uint8_t *overflow = NULL;
+    if ((modrm & 7) != 7) { /* which would be full and empty itself */
+        for (unsigned i = 0; i < sizeof(try_push); i++)
+            asm_byte(a, try_push[i]);
+        overflow = asm_jcc(a, CC_P);
+        for (unsigned i = 0; i < sizeof(pop); i++)
+            asm_byte(a, pop[i]);
+        e->s.host_mask = 0;
+    }
+    asm_byte(a, 0xd9);
+    asm_byte(a, modrm);
+    if (overflow && !a->full)
+        asm_patch(overflow, a->at);
+}
+
 static bool register_form(struct emit *e, unsigned op, unsigned modrm)
 {
     static const uint8_t conditions[8] = {CC_B, CC_E, CC_BE, CC_P, CC_AE, CC_NE, CC_A, CC_NP};
@@ -229,8 +253,12 @@ static bool register_form(struct emit *e, unsigned op, unsigned modrm)
         emit_before_write(e, REG_RAX);
     else if (form == F_FLAGS)
         emit_drop_flags(e);
-    asm_byte(a, 0xd8 + op);
-    asm_byte(a, modrm);
+    if (op == 1 && modrm < 0xc8) {
+        load_register(e, modrm);
+    } else {
+        asm_byte(a, 0xd8 + op);
+        asm_byte(a, modrm);
+    }
     if (form == F_FLAGS || form == F_MOVE) {
         /* Processors differ in C1 (SDM 2A: 0 after a stack underflow): FINCSTP and FDECSTP clear it. */
         asm_byte(a, 0xd9);
