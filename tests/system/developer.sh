@@ -39,6 +39,19 @@ check "text: has shares of both levels" [ "$(grep -c -E '^ *[0-9.]+%  +[0-9]+ .*
 check "text: names L2" grep -q -E '%.*  L2 .* 64-bit CPL 0' "$OUT/profile.txt"
 check "text: has code" grep -q -E '^  [0-9a-f]{16}  rep stosb$' "$OUT/profile.txt"
 
+# -- Trace --------------------------------------------------------------------------------------------------------------
+# Each entry and each exit is a line; exits that the statistics count by reason are as many.
+guest vmx_exits -trace 'vmx_*' -D "$OUT/trace" --stats "$OUT/stats.json"
+check "trace: status $status" [ "$status" = 1 ]
+entries=$(awk -F: '/"vm_entries"/ { sum += $2 } END { print sum }' "$OUT/stats.json")
+exits=$(awk -F: '/"vm_exits"/ { in_exits = 1; next } /}/ { in_exits = 0 } in_exits { sum += $2 } END { print sum }' \
+    "$OUT/stats.json")
+check "trace: entries: $(grep -c vmx_entry "$OUT/trace") of $entries" \
+    [ "$entries" -gt 50 -a "$(grep -c ' vmx_entry ' "$OUT/trace")" = "$entries" ]
+check "trace: exits: $(grep -c vmx_exit "$OUT/trace") of $exits" \
+    [ "$exits" -gt 50 -a "$(grep -c ' vmx_exit ' "$OUT/trace")" = "$exits" ]
+check "trace: nothing else" [ "$(grep -c -v -E ' vmx_(entry|exit) ' "$OUT/trace")" = 0 ]
+
 # -- TLB check ----------------------------------------------------------------------------------------------------------
 for name in paging vmx_ept; do
     for accel in interp jit,hot=1; do
@@ -56,7 +69,7 @@ mapped() {
     "$DROSTE" -kernel "$OUT/many-blocks.elf" -nographic -no-reboot "${exit_device[@]}" -smp "$1" -accel jit,hot=1,cache=1M \
         --perf-map --stats "$OUT/stats.json" --state-hash "50000,$OUT/hash-jit" </dev/null >"$OUT/out" 2>"$OUT/err" &
     local pid=$!
-    until grep ' r-xs ' "/proc/$pid/maps" >"$OUT/maps" 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do
+    until grep ' r-xs .*/dev/zero' "/proc/$pid/maps" >"$OUT/maps" 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do
         sleep 0.01
     done
     status=0
