@@ -75,13 +75,16 @@ static bool poll_input(void *owner)
 static bool can_write(const char *option, const char *path, struct error *e)
 {
     struct stat s;
-    bool there = path && stat(path, &s) == 0;
-    FILE *f = path ? fopen(path, "a") : NULL;
-    if (path && !f)
+    if (!path)
+        return true;
+    bool there = stat(path, &s) == 0;
+    if (there && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode))
+        return true; /* to open and close a pipe would end it */
+    FILE *f = fopen(path, "a");
+    if (!f)
         return error_set(e, "%s %s: %s", option, path, strerror(errno));
-    if (f)
-        fclose(f);
-    if (f && !there)
+    fclose(f);
+    if (!there)
         remove(path);
     return true;
 }

@@ -159,6 +159,9 @@ for name in wall_seconds wall_seconds_l1 wall_seconds_l2 wall_seconds_idle sampl
     vm_entries vm_exits tlb_fills walks walks_2d ept_walks; do
     check "statistics: has $name" grep -q "\"$name\"" "$OUT/stats.json"
 done
+accept "save at the end" "^droste: saved at tick [0-9]+ to " --save "$OUT/snapshot"
+check "save at the end: a file" [ -s "$OUT/snapshot" ]
+rm -f "$OUT/snapshot"
 accept "state hash" "" --state-hash "1000,$OUT/hash"
 check "state hash: has a final line" grep -q -E '^[0-9]+ [0-9a-f]{16}$' "$OUT/hash"
 run_droste 10 -help
