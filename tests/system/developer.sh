@@ -52,6 +52,19 @@ check "trace: exits: $(grep -c vmx_exit "$OUT/trace") of $exits" \
     [ "$exits" -gt 50 -a "$(grep -c ' vmx_exit ' "$OUT/trace")" = "$exits" ]
 check "trace: nothing else" [ "$(grep -c -v -E ' vmx_(entry|exit) ' "$OUT/trace")" = 0 ]
 
+# Each block is listed as the guest has it and as micro-ops; a translated one as the host runs it, as many as the
+# statistics count.
+guest smoke -accel jit,hot=1 -d in_asm,op,out_asm -D "$OUT/trace" --stats "$OUT/stats.json"
+check "listings: status $status" [ "$status" = 1 ]
+listed() { grep -c " $1 gpa=" "$OUT/trace"; }
+check "listings: $(listed in_asm) of guest code, $(listed op) of micro-ops" \
+    [ "$(listed in_asm)" -gt 100 -a "$(listed in_asm)" = "$(listed op)" ]
+translated=$(awk '/"jit"/ { jit = 1 } jit && /"blocks"/ { print $2 + 0; exit }' "$OUT/stats.json")
+check "listings: $(listed out_asm) of host code, $translated translated" [ "$(listed out_asm)" = "$translated" ]
+check "listings: guest code" grep -q -E '^  0000000000100[0-9a-f]{3}  mov esp, 0x' "$OUT/trace"
+check "listings: micro-ops" grep -q -E '^ +[0-9]+  movi\.4 rsp, 0x' "$OUT/trace"
+check "listings: host code" grep -q -E '^  0000[0-9a-f]{12}  sub qword ptr \[rsp\+' "$OUT/trace"
+
 # -- TLB check ----------------------------------------------------------------------------------------------------------
 for name in paging vmx_ept; do
     for accel in interp jit,hot=1; do

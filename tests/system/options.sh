@@ -110,13 +110,26 @@ refuse "disk of another format" "qcow2" "${kernel[@]}" -drive "file=$OUT/large,f
 refuse "disk on another bus" "if=ide" "${kernel[@]}" -drive "file=$OUT/large,format=raw,if=ide"
 refuse "disk without a sector" "less than one sector" "${kernel[@]}" -drive "file=$OUT/empty,format=raw,if=virtio"
 refuse "disk is a folder" "$OUT" "${kernel[@]}" -drive "file=$OUT,format=raw,if=virtio"
-if [ "$(id -u)" != 0 ]; then
-    truncate -s 1M "$OUT/locked" && chmod 0 "$OUT/locked"
-    refuse "disk unreadable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
-    refuse "kernel unreadable" "Permission denied" -kernel "$OUT/locked"
-    chmod 444 "$OUT/locked"
-    refuse "disk not writable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
+# What a user may not read or write. Root may do all: then as somebody else, in a folder that anybody may enter.
+droste=$DROSTE shared=$(mktemp -d)
+chmod 755 "$shared"
+cp "$DROSTE" "$shared/droste" && cp "$OUT/exit.elf" "$shared"
+truncate -s 1M "$shared/locked" "$shared/read-only"
+chmod 0 "$shared/locked" && chmod 444 "$shared/read-only"
+DROSTE=$shared/droste
+if [ "$(id -u)" = 0 ]; then
+    printf '#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups "%s" "$@"\n' "$shared/droste" >"$shared/nobody"
+    chmod 755 "$shared/nobody"
+    DROSTE=$shared/nobody
 fi
+exit_image=(-kernel "$shared/exit.elf" "${kernel[@]:2}")
+refuse "disk unreadable" "Permission denied" "${exit_image[@]}" -drive "file=$shared/locked,format=raw,if=virtio"
+refuse "kernel unreadable" "Permission denied" -kernel "$shared/locked"
+refuse "disk not writable" "Permission denied" "${exit_image[@]}" -drive "file=$shared/read-only,format=raw,if=virtio"
+run_droste 10 "${exit_image[@]}" -drive "file=$shared/read-only,format=raw,if=virtio,readonly=on"
+check "disk not writable, readonly=on: status $status: $(cat "$OUT/err")" [ "$status" = "$passed_status" ]
+DROSTE=$droste
+rm -rf "$shared"
 refuse "snapshot missing" "$OUT/none.*No such file" "${kernel[@]}" -loadvm "$OUT/none"
 refuse "snapshot garbage" "$OUT/garbage" "${kernel[@]}" -loadvm "$OUT/garbage"
 refuse "snapshot empty" "$OUT/empty" "${kernel[@]}" -loadvm "$OUT/empty"
