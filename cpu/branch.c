@@ -5,12 +5,15 @@
  * Microarchitecture", "Single-Stepping on Branches", "Filtering of Last Branch Records". While
  * IA32_DEBUGCTL.LBR is 1, or BTF with RFLAGS.TF, instructions run one by one (ATTN_SINGLE), so nothing here
  * costs anything else. event.c calls branch_before() and branch_after() around each of them, interrupt.c
- * branch_event(). MSR_LBR_INFO counts ticks as core clocks, and no branch is ever mispredicted.
- * Departure: a conditional branch to the instruction after it counts as not taken.
+ * branch_event(). MSR_LBR_INFO counts ticks as core clocks, and no branch is ever mispredicted. Whether a
+ * conditional branch is taken is its condition's to say, which is looked at before it runs: one to the next
+ * instruction may be taken.
  */
 #include "cpu/system.h"
 
 #include <string.h>
+
+#include "cpu/flags.h"
 #include "cpu/msr.h"
 
 /* Numbered as the bits of MSR_LBR_SELECT that filter them. */
@@ -95,14 +98,22 @@ static enum branch_class class_of(const uint8_t *op)
     }
 }
 
-/* Bytes behind the prefixes: what of them a conditional or relative branch has. */
-static unsigned relative_length(const struct cpu *cpu, const uint8_t *op, bool prefix_66)
+/* Is the conditional branch at `op` going to be taken? */
+static bool condition_met(const struct cpu *cpu, const uint8_t *op, bool prefix_67)
 {
-    bool wide = cpu_64bit(cpu) || !(cpu->seg[SEG_CS].ar & AR_DB) == prefix_66;
-    unsigned displacement = wide ? 4 : 2;
     if (op[0] == 0x0f)
-        return 2 + displacement;
-    return op[0] == 0xe8 || op[0] == 0xe9 ? 1 + displacement : 2;
+        return flags_condition(cpu, op[1] & 15);
+    if ((op[0] & 0xf0) == 0x70)
+        return flags_condition(cpu, op[0] & 15);
+    /* LOOPNE, LOOPE, LOOP and JrCXZ count in CX, ECX or RCX by the size of addresses. */
+    unsigned bytes = cpu_64bit(cpu) ? 8 : cpu->seg[SEG_CS].ar & AR_DB ? 4 : 2;
+    if (prefix_67)
+        bytes = bytes == 4 ? 2 : 4;
+    uint64_t mask = size_mask(bytes), count = cpu->r[REG_RCX] & mask;
+    if (op[0] == 0xe3)
+        return count == 0;
+    bool wanted = op[0] == 0xe2 || flag_zf(cpu) == (op[0] & 1u);
+    return count != 1 && wanted;
 }
 
 /* The bytes that a fetch would find, without any effect of one; false when it would fault, or reach a device.
@@ -123,7 +134,7 @@ void branch_before(struct cpu *cpu)
 {
     uint8_t bytes[32] = {0};
     unsigned n = 0;
-    bool prefix_66 = false;
+    bool prefix_66 = false, prefix_67 = false;
     gva_t linear = linear_rip(cpu);
     unsigned here = MIN(15u, PAGE_SIZE - (unsigned)(linear & PAGE_MASK));
     cpu->branch_class = BRANCH_NONE;
@@ -132,10 +143,16 @@ void branch_before(struct cpu *cpu)
         return;
     if (here < 15)
         fetch(cpu, cpu_64bit(cpu) ? linear + here : (uint32_t)(linear + here), bytes + here, 15 - here);
-    while (n < 14 && is_prefix(cpu, bytes[n]))
-        prefix_66 |= bytes[n++] == 0x66;
-    cpu->branch_class = (uint8_t)class_of(bytes + n);
-    cpu->branch_next = linear + n + relative_length(cpu, bytes + n, prefix_66);
+    for (; n < 14 && is_prefix(cpu, bytes[n]); n++) {
+        prefix_66 |= bytes[n] == 0x66;
+        prefix_67 |= bytes[n] == 0x67;
+    }
+    enum branch_class class = class_of(bytes + n);
+    if (class == BRANCH_JCC && !condition_met(cpu, bytes + n, prefix_67))
+        return;
+    cpu->branch_class = (uint8_t) class;
+    bool wide = cpu_64bit(cpu) || !(cpu->seg[SEG_CS].ar & AR_DB) == prefix_66;
+    cpu->branch_next = linear + n + (wide ? 5 : 3);
 }
 
 /* -- Records ------------------------------------------------------------------------------------------- */
@@ -169,7 +186,7 @@ bool branch_after(struct cpu *cpu)
     enum branch_class class = (enum branch_class)cpu->branch_class;
     gva_t to = linear_rip(cpu);
     cpu->branch_class = BRANCH_NONE;
-    if (class == BRANCH_NONE || (class == BRANCH_JCC && to == cpu->branch_next))
+    if (class == BRANCH_NONE)
         return false;
     if (cpu->msr.debugctl & DEBUGCTL_LBR)
         record(cpu, class, cpu->branch_from, to);

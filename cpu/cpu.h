@@ -300,7 +300,7 @@ struct cpu {
     uint64_t pending_db; /* DR6 bits of debug exceptions that wait for the instruction boundary */
     struct msr_state msr;
     struct branch_records branches;
-    gva_t branch_from, branch_next; /* where it is, and where the one after it is */
+    gva_t branch_from, branch_next; /* where it is; where the one after it is, for a near relative call */
 
     struct event event; /* raised, not yet delivered */
     struct event

@@ -348,6 +348,26 @@ static void timer_expired(void *owner)
     fire_lvt(cpu, LVT_TIMER);
 }
 
+static bool takes_interrupts(const struct cpu *cpu)
+{
+    return cpu->activity == ACTIVITY_HLT && (cpu->rflags & FLAG_IF || cpu->vmx_non_root);
+}
+
+bool lapic_timer_wakes(const struct cpu *cpu)
+{
+    const struct lapic *a = cpu->lapic;
+    uint32_t lvt = a->lvt[LVT_TIMER];
+    if ((lvt & LVT_MASKED) || !takes_interrupts(cpu))
+        return false;
+    /* A vector below 16 is an error, with an interrupt of its own. */
+    return cpu->vmx_non_root || (lvt & 0xf0) == 0 || (lvt & 0xf0) > (ppr(a) & 0xf0);
+}
+
+bool lapic_intr_wakes(const struct cpu *cpu)
+{
+    return takes_interrupts(cpu) && (!hardware_enabled(cpu) || !(cpu->lapic->lvt[LVT_LINT0] & LVT_MASKED));
+}
+
 static uint32_t timer_current(const struct lapic *a)
 {
     if (!a->timer_running || timer_mode(a) == TIMER_DEADLINE)

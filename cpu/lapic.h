@@ -49,6 +49,9 @@ void lapic_deliver(struct cpu *cpu, const struct intr_msg *m);
 void lapic_set_intr(struct cpu *cpu, bool level);
 /* The message's destination names this APIC. */
 bool lapic_match(const struct cpu *cpu, uint32_t dest, bool logical);
+/* The processor sleeps, and its timer's next interrupt could wake it; the same for INTR of the 8259 pair. */
+bool lapic_timer_wakes(const struct cpu *cpu);
+bool lapic_intr_wakes(const struct cpu *cpu);
 /* For lowest-priority arbitration: the processor priority. */
 uint32_t lapic_priority(const struct cpu *cpu);
 

@@ -3,7 +3,7 @@
  *
  * Reference: ACPI specification 6.4, "ACPI Hardware Specification"; Intel ICH9 data sheet, "Power Management
  * I/O". ACPI mode is on from the start as well as switchable, because a kernel that is booted directly had no
- * firmware; the PM timer has 32 bits. Tests: tests/unit/test_dev_acpi_pm.c
+ * firmware; the PM timer has 32 bits. Tests: tests/unit/test_dev_ports.c
  */
 #include "devices/acpi_pm.h"
 

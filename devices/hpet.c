@@ -95,6 +95,16 @@ static void hpet_fire(struct hpet *h, unsigned n)
     }
 }
 
+bool hpet_would_interrupt(const struct hpet *h, unsigned n, unsigned *kind, unsigned *pin)
+{
+    const struct hpet_timer *t = &h->timers[n];
+    *kind = t->line_kind;
+    *pin = t->line_pin;
+    if (!(t->config & TN_INT_ENABLE))
+        return false;
+    return t->config & TN_FSB_ENABLE || (t->line_kind && !((t->config & TN_LEVEL) && t->line));
+}
+
 /* -- Comparators --------------------------------------------------------------------------------------- */
 
 static uint64_t timer_mask(const struct hpet_timer *t)

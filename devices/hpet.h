@@ -44,6 +44,8 @@ bool hpet_init(struct hpet *h, struct bus *bus, uint64_t base, struct clock *clo
 void hpet_reset(struct hpet *h);
 /* The 8254 (n = 0) and the RTC (n = 8) reach their ISA lines through here; an irq_line's `set`. */
 void hpet_legacy_irq(void *owner, unsigned n, bool level);
+/* Timer n would send a message, or raise the line *kind and *pin (as in struct hpet_timer), when it fires. */
+bool hpet_would_interrupt(const struct hpet *h, unsigned n, unsigned *kind, unsigned *pin);
 extern const struct state_desc hpet_state;
 
 #endif

@@ -105,6 +105,16 @@ uint8_t i8259_acknowledge(void *owner)
     return vector;
 }
 
+bool i8259_would_request(const struct i8259 *p, unsigned n)
+{
+    struct i8259_chip chip = p->chip[n >> 3 & 1], master = p->chip[0];
+    chip.irr |= (uint8_t)(1u << (n & 7));
+    if (n < 8 || chip_request(&chip) == NO_REQUEST)
+        return chip_request(&chip) != NO_REQUEST;
+    master.irr |= 1 << 2;
+    return chip_request(&master) != NO_REQUEST;
+}
+
 /* -- Registers ----------------------------------------------------------------------------------------- */
 
 static void chip_icw1(struct i8259_chip *c, uint8_t value)

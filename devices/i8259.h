@@ -37,6 +37,8 @@ void i8259_reset(struct i8259 *p);
 void i8259_set_irq(void *owner, unsigned n, bool level);
 /* INTA cycles: the vector; a request that has gone away gives the spurious vector of input 7. */
 uint8_t i8259_acknowledge(void *owner);
+/* As things are, an edge on line n would be told to the processors: nothing masks it or is in its way. */
+bool i8259_would_request(const struct i8259 *p, unsigned n);
 extern const struct state_desc i8259_state;
 
 #endif

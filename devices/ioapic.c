@@ -81,6 +81,11 @@ void ioapic_eoi(struct ioapic *a, uint8_t vector)
     }
 }
 
+bool ioapic_pin_open(const struct ioapic *a, unsigned n)
+{
+    return n < IOAPIC_PINS && !(a->redir[n] & REDIR_MASK);
+}
+
 static uint32_t ioapic_get(const struct ioapic *a)
 {
     switch (a->index) {

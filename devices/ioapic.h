@@ -31,6 +31,8 @@ void ioapic_reset(struct ioapic *a);
 void ioapic_set_irq(void *owner, unsigned n, bool level);
 /* EOI broadcast of a level-triggered vector by a local APIC. */
 void ioapic_eoi(struct ioapic *a, uint8_t vector);
+/* What pin n asks for is not masked. */
+bool ioapic_pin_open(const struct ioapic *a, unsigned n);
 extern const struct state_desc ioapic_state;
 
 #endif

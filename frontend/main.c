@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "cpu/cache.h"
@@ -70,6 +71,24 @@ static bool poll_input(void *owner)
     return p->serial.in >= 0;
 }
 
+/* What is written at the end of a long run had better be known to fail at its beginning. */
+static bool can_write(const char *option, const char *path, struct error *e)
+{
+    struct stat s;
+    if (!path)
+        return true;
+    bool there = stat(path, &s) == 0;
+    if (there && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode))
+        return true; /* to open and close a pipe would end it */
+    FILE *f = fopen(path, "a");
+    if (!f)
+        return error_set(e, "%s %s: %s", option, path, strerror(errno));
+    fclose(f);
+    if (!there)
+        remove(path);
+    return true;
+}
+
 static bool open_all(struct program *p, struct machine_config *c, struct error *e)
 {
     const struct options *o = &p->options;
@@ -90,6 +109,8 @@ static bool open_all(struct program *p, struct machine_config *c, struct error *
         if (!p->profile_file)
             return error_set(e, "--profile %s: %s", o->profile, strerror(errno));
     }
+    if (!can_write("--stats", o->stats, e) || !can_write("--save", o->save, e))
+        return false;
     for (uint32_t i = 0; i < o->drive_count; i++) {
         if (!host_disk_open(&p->disks[i], o->drives[i].file, o->drives[i].read_only, e))
             return false;

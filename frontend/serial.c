@@ -137,10 +137,10 @@ void host_serial_poll(struct host_serial *s, struct uart *u)
     if (!room || !ready(s->in, 0))
         return;
     ssize_t got = read(s->in, bytes, MIN(room, sizeof(bytes)));
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
     if (got <= 0) {
-        s->in = s->in == s->out ? s->in : -1; /* end of input: the output stays */
-        if (got == 0)
-            s->in = -1;
+        s->in = -1; /* end of input: the output stays */
         return;
     }
     for (ssize_t i = 0; i < got; i++) {

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cpu/cache.h"
 #include "cpu/vmx/vmx.h"
 
 static void number(cJSON *o, const char *name, uint64_t v)

@@ -142,6 +142,8 @@ void machine_reset_devices(struct machine *m);
 /* The next look at input: at a multiple of MACHINE_POLL_TICKS, so that it does not depend on when the run
  * began. */
 void machine_arm_poll(struct machine *m);
+/* machine/wake.c: an armed timer of the board could wake a processor, all of which sleep. */
+bool machine_timer_wakes(const struct machine *m);
 void machine_interrupts_init(struct machine *m);
 struct intr_source machine_interrupt_source(struct machine *m);
 /* Power-on state of everything, and the boot files loaded anew. */

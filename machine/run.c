@@ -41,24 +41,6 @@ static struct cpu *runnable(struct machine *m)
     return cpu_runnable(&m->cpus[m->turn.cpu]) ? &m->cpus[m->turn.cpu] : NULL;
 }
 
-/* Nothing but input could wake a processor, and none of them takes interrupts, or no input can come: a UART
- * that is full has asked for its interrupt before. */
-static bool dead(const struct machine *m)
-{
-    const struct clock *c = &m->clock;
-    bool timers = c->heap_count > 1 || (c->heap_count == 1 && c->heap[0] != &m->poll_timer);
-    if (timers && m->clock.now - m->turn.last_run < DEAD_TICKS)
-        return false;
-    if (!timers && !uart_can_receive(&m->uart))
-        return true;
-    for (uint32_t i = 0; i < m->cpu_count; i++) {
-        const struct cpu *cpu = &m->cpus[i];
-        if (cpu->activity == ACTIVITY_HLT && ((cpu->rflags & FLAG_IF) || cpu->vmx_non_root) && c->heap_count)
-            return false;
-    }
-    return true;
-}
-
 /* A halted L2 is woken by its VMX-preemption timer as well. */
 static uint64_t next_wakeup(const struct machine *m)
 {
@@ -69,13 +51,32 @@ static uint64_t next_wakeup(const struct machine *m)
     return next;
 }
 
+/* No processor runs: will none ever again? Input can come while it is polled and the UART has room; one that
+ * is full has asked for its interrupt before. */
+static bool dead(const struct machine *m)
+{
+    const struct clock *c = &m->clock;
+    bool polled = m->config.poll && m->poll_timer.deadline != CLOCK_NEVER;
+    if (!(polled && uart_can_receive(&m->uart)) && !machine_timer_wakes(m))
+        return true;
+    if (c->heap_count > polled && c->now - m->turn.last_run < DEAD_TICKS)
+        return false;
+    for (uint32_t i = 0; i < m->cpu_count; i++) {
+        const struct cpu *cpu = &m->cpus[i];
+        if (cpu->activity == ACTIVITY_HLT && ((cpu->rflags & FLAG_IF) || cpu->vmx_non_root))
+            return false;
+    }
+    return true;
+}
+
 static bool idle(struct machine *m, uint64_t until)
 {
-    uint64_t next = MIN(next_wakeup(m), until);
-    if (next == CLOCK_NEVER || next > CLOCK_NOW_MAX || (next == m->clock.next && dead(m))) {
+    uint64_t next = next_wakeup(m);
+    if (next > CLOCK_NOW_MAX || dead(m)) {
         m->end = MACHINE_DEAD;
         return false;
     }
+    next = MIN(next, until);
     if (m->config.idle && next > m->clock.now)
         m->config.idle(m->config.owner, next - m->clock.now);
     m->clock.now = MAX(next, m->clock.now);

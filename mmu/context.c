@@ -7,7 +7,7 @@
  * clears only the slots that were filled. Its numbers in the tags of the shared caches are changed to forget
  * what it has there.
  * Not here: what a context holds (tlb.c).
- * Tests:  tests/unit/test_mmu_tlb.c, tests/unit/test_mmu_pool.c
+ * Tests:  tests/unit/test_mmu_tlb.c, tests/unit/test_mmu_cache.c
  */
 #include <stdlib.h>
 #include <string.h>

@@ -38,7 +38,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "DROSTE", "DROSTEPC", 1)
             Name (_CRS, ResourceTemplate ()
             {
                 Memory32Fixed (ReadWrite, 0xE0000000, 0x10000000)
-                IO (Decode16, 0x0600, 0x0600, 0x01, 0x30)
+                IO (Decode16, 0x0600, 0x0600, 0x01, 0x80)
                 IO (Decode16, 0x00B2, 0x00B2, 0x01, 0x02)
                 IO (Decode16, 0x0092, 0x0092, 0x01, 0x01)
                 IO (Decode16, 0x0080, 0x0080, 0x01, 0x01)

@@ -407,6 +407,8 @@ void emit_step(struct emit *e)
     else
         asm_call_to(&e->a, helper ? e->j->helper : e->j->slow);
     after_c(e);
+    if (helper)
+        emit_forget_tags(e);
 }
 
 /* -- Cold parts ---------------------------------------------------------------------------------------- */

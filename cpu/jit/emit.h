@@ -71,7 +71,8 @@ struct emit_state {
     bool x87_live; /* x87 registers are in the host's */
     bool pointers; /* FIP and FOP are those of micro-op x87_uop, not yet in struct cpu */
     uint16_t x87_uop;
-    bool page, page_write; /* A and B hold the page of page_at's operand: emit_page.c */
+    uint8_t x87_full, x87_empty; /* bit i: ST(i) is known to be so, by what the block did: emit_x87.c */
+    bool page, page_write;       /* A and B hold the page of page_at's operand: emit_page.c */
     struct uop page_at;
 };
 
@@ -358,6 +359,7 @@ bool emit_x87(struct emit *e);
 void emit_need_x87(struct emit *e);
 /* Stores FIP and FOP where they are not yet in struct cpu. Uses no register, leaves the host's flags. */
 void emit_flush_pointers(struct emit *e);
+void emit_forget_tags(struct emit *e); /* something else than emit_x87() touches the x87 stack */
 /* LAHF and SETO into the recipe. */
 void emit_store_image(struct emit *e);
 /* x87_live.c */

@@ -279,7 +279,8 @@ static bool agrees(const struct emit_state *x, const struct emit_state *y)
     if (x->rec_valid != y->rec_valid || x->rec_pending != y->rec_pending || x->rec_short != y->rec_short ||
         x->rot_valid != y->rot_valid || x->settled != y->settled || x->t0_in_c != y->t0_in_c ||
         x->vec_live != y->vec_live || x->x87_live != y->x87_live || x->pointers != y->pointers ||
-        (x->pointers && x->x87_uop != y->x87_uop) || (y->host_mask & ~x->host_mask))
+        (x->pointers && x->x87_uop != y->x87_uop) || (y->host_mask & ~x->host_mask) ||
+        (y->x87_full & ~x->x87_full) || (y->x87_empty & ~x->x87_empty))
         return false;
     if ((y->rec_valid || y->rec_pending) && !same_recipe(&x->rec, &y->rec))
         return false;

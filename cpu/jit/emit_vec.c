@@ -135,8 +135,10 @@ static void prepare(struct emit *e, const struct uop *u)
     bool mmx = q->reg == STUB_MMX || q->rm == STUB_MMX;
     if (!mmx || q->reg == STUB_XMM || q->rm == STUB_XMM || q->mxcsr)
         emit_need_vec(e);
-    if (mmx)
+    if (mmx) {
         emit_need_x87(e);
+        emit_forget_tags(e);
+    }
     if (q->extension == 0xff && q->reg == STUB_GPR) {
         if (q->reg_write)
             emit_before_write(e, u->d);

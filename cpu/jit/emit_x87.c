@@ -53,6 +53,103 @@ static void pointers(struct emit *e)
     e->s.x87_uop = (uint16_t)e->index;
 }
 
+/* -- Tags ---------------------------------------------------------------------------------------------- */
+
+void emit_forget_tags(struct emit *e)
+{
+    e->s.x87_full = e->s.x87_empty = 0;
+}
+
+static void pushed(struct emit *e)
+{
+    e->s.x87_full = (uint8_t)(e->s.x87_full << 1 | 1);
+    e->s.x87_empty = (uint8_t)(e->s.x87_empty << 1);
+}
+
+static void popped(struct emit *e)
+{
+    e->s.x87_full >>= 1;
+    e->s.x87_empty = (uint8_t)(e->s.x87_empty >> 1 | 0x80);
+}
+
+/* With exceptions masked the destination of an operation is full, if only of the indefinite value. */
+static void written(struct emit *e, unsigned i)
+{
+    e->s.x87_full |= (uint8_t)(1u << i);
+    e->s.x87_empty &= (uint8_t) ~(1u << i);
+}
+
+static bool is_store(unsigned op, unsigned reg)
+{
+    return (op & 1) && ((reg >= 1 && reg <= 3) || reg == 7);
+}
+
+static void memory_tags(struct emit *e, unsigned op, unsigned reg)
+{
+    if (!(op & 1)) { /* arithmetic; 2 and 3 compare */
+        if (reg == 3)
+            popped(e);
+        else if (reg != 2)
+            written(e, 0);
+    } else if (is_store(op, reg)) {
+        if (reg != 2)
+            popped(e);
+    } else {
+        pushed(e);
+    }
+}
+
+static void register_tags(struct emit *e, unsigned op, unsigned modrm)
+{
+    unsigned reg = modrm >> 3 & 7, i = modrm & 7;
+    bool arithmetic = reg != 2 && reg != 3;
+    switch (op) {
+    case 0:
+        if (arithmetic)
+            written(e, 0);
+        if (reg == 3)
+            popped(e);
+        break;
+    case 1:
+        if (modrm < 0xc8 || (modrm >= 0xe8 && modrm <= 0xee))
+            pushed(e);
+        else if (modrm < 0xd0)
+            written(e, 0), written(e, i); /* FXCH */
+        else if (modrm == 0xe0 || modrm == 0xe1 || modrm == 0xfa)
+            written(e, 0); /* FCHS FABS FSQRT */
+        else if (modrm != 0xe4 && modrm != 0xe5)
+            emit_forget_tags(e); /* not FTST, FXAM: FDECSTP, FINCSTP */
+        break;
+    case 2:
+        if (modrm == 0xe9) /* FUCOMPP */
+            popped(e), popped(e);
+        break;
+    case 4:
+        if (arithmetic)
+            written(e, i);
+        break;
+    case 5: /* FST FSTP FUCOM FUCOMP */
+        if (reg == 2 || reg == 3)
+            written(e, i);
+        if (reg & 1)
+            popped(e);
+        break;
+    case 6:
+        if (arithmetic)
+            written(e, i);
+        popped(e);
+        if (modrm == 0xd9) /* FCOMPP */
+            popped(e);
+        break;
+    case 7: /* FUCOMIP FCOMIP */
+        if (reg == 5 || reg == 6)
+            popped(e);
+        break;
+    default:
+        break;
+    }
+}
+
 /* -- Memory forms -------------------------------------------------------------------------------------- */
 
 /* Bytes of the memory operand by escape opcode and ModRM.reg; 0: not native. */
@@ -66,11 +163,6 @@ static const uint8_t memory_bytes[8][8] = {
     {2, 2, 2, 2, 2, 2, 2, 2},   /* DE */
     {2, 2, 2, 2, 0, 8, 0, 8},   /* DF */
 };
-
-static bool is_store(unsigned op, unsigned reg)
-{
-    return (op & 1) && ((reg >= 1 && reg <= 3) || reg == 7);
-}
 
 /* e->place for the operand, whose effective address is T0, in C afterwards. */
 static void operand(struct emit *e, unsigned bytes, bool write)
@@ -142,6 +234,7 @@ static bool memory_form(struct emit *e, unsigned op, unsigned reg)
     asm_op(&e->a, 2, 0xd8 + op, reg, e->place);
     asm_store(&e->a, 3, R_C, CPU_MEM(x87.fdp));
     pointers(e);
+    memory_tags(e, op, reg);
     return true;
 }
 
@@ -211,6 +304,32 @@ static void wait(struct emit *e)
     emit_cold(e, COLD_STEP, asm_jcc(a, CC_NE));
 }
 
+/*
+ * FLD ST(i). With a full stack and an empty source AMD processors tell of the underflow; the manual has the
+ * overflow in C1. So the push is tried with a zero first: what an overflow leaves, a NaN and C1, is the
+ * result whatever the source is, and without one the zero makes room again. Most often the tags are known.
+ */
+static void load_register(struct emit *e, unsigned modrm)
+{
+    static const uint8_t try_push[] = {0xd9, 0xee, 0xdb, 0xe8}, pop[] = {0xdd, 0xd8}; /* FLDZ FUCOMI; FSTP */
+    struct asm_buf *a = &e->a;
+    uint8_t *overflow = NULL;
+    unsigned i = modrm & 7;
+    bool both = i != 7 && !(e->s.x87_full >> i & 1) && !(e->s.x87_empty & 0x80);
+    if (both) {
+        for (unsigned k = 0; k < sizeof(try_push); k++)
+            asm_byte(a, try_push[k]);
+        overflow = asm_jcc(a, CC_P);
+        for (unsigned k = 0; k < sizeof(pop); k++)
+            asm_byte(a, pop[k]);
+        e->s.host_mask = 0;
+    }
+    asm_byte(a, 0xd9);
+    asm_byte(a, modrm);
+    if (overflow && !a->full)
+        asm_patch(overflow, a->at);
+}
+
 static bool register_form(struct emit *e, unsigned op, unsigned modrm)
 {
     static const uint8_t conditions[8] = {CC_B, CC_E, CC_BE, CC_P, CC_AE, CC_NE, CC_A, CC_NP};
@@ -229,8 +348,12 @@ static bool register_form(struct emit *e, unsigned op, unsigned modrm)
         emit_before_write(e, REG_RAX);
     else if (form == F_FLAGS)
         emit_drop_flags(e);
-    asm_byte(a, 0xd8 + op);
-    asm_byte(a, modrm);
+    if (op == 1 && modrm < 0xc8) {
+        load_register(e, modrm);
+    } else {
+        asm_byte(a, 0xd8 + op);
+        asm_byte(a, modrm);
+    }
     if (form == F_FLAGS || form == F_MOVE) {
         /* Processors differ in C1 (SDM 2A: 0 after a stack underflow): FINCSTP and FDECSTP clear it. */
         asm_byte(a, 0xd9);
@@ -238,6 +361,7 @@ static bool register_form(struct emit *e, unsigned op, unsigned modrm)
         asm_byte(a, 0xd9);
         asm_byte(a, 0xf6);
     }
+    register_tags(e, op, modrm);
     if (form == F_FLAGS) {
         /* SDM 2A, FCOMI: OF, SF and AF are cleared. */
         emit_store_image(e);
@@ -259,6 +383,7 @@ bool emit_x87(struct emit *e)
     }
     if (u->aux == HELPER_emms) {
         emit_need_x87(e);
+        emit_forget_tags(e);
         asm_byte(&e->a, 0x0f);
         asm_byte(&e->a, 0x77);
         return true;

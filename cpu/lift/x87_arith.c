@@ -315,10 +315,10 @@ void x87_load_register(struct x87_op *x)
     x87_pointers(x, false);
     f->fsw &= (uint16_t)~FSW_C1;
     memcpy(value, x87_st(f, x->i), 10);
-    /* Overflow and underflow at once: C1 as of an underflow (the manual leaves it open). */
-    bool underflow = x87_empty(f, x->i);
-    if (underflow || !x87_empty(f, 7)) {
-        if (!x87_stack_fault(f, !underflow))
+    /* SDM 2A, FLD: C1 is "set to 1 if stack overflow occurred", whatever the source is. */
+    bool overflow = !x87_empty(f, 7);
+    if (overflow || x87_empty(f, x->i)) {
+        if (!x87_stack_fault(f, overflow))
             return;
         memcpy(value, x87_indefinite, 10);
     }

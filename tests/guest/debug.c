@@ -107,7 +107,16 @@ asm(".pushsection .text\n"
     "step_target: nop; call step_call\n"
     "step_back: pushfq; andq $~0x100, (%rsp); popfq; ret\n"
     "step_call: nop; ret\n"
+    "next_code: pushfq; orq $0x100, (%rsp); popfq\n"
+    "xor %eax, %eax; mov $2, %ecx\n"
+    "next_jz: jz next_a\n"
+    "next_a: jnz next_b\n"
+    "next_b: loop next_c\n"
+    "next_c: loop next_d\n"
+    "next_d: jrcxz next_e\n"
+    "next_e: pushfq; andq $~0x100, (%rsp); popfq; ret\n"
     ".popsection");
+extern char next_code[], next_jz[], next_a[], next_c[], next_e[];
 
 USER_CODE(user_step, 64,
           "pushfq\n orq $0x100, (%rsp)\n popfq\n nop\n jmp user_target\n nop\n"
@@ -129,6 +138,23 @@ static bool step_handler(struct trap_frame *f)
     write_dr6(0);
     wrmsr(IA32_DEBUGCTL, DEBUGCTL_BTF);
     return true;
+}
+
+/* What counts is the condition: RIP is the same whether these are taken or not. */
+static void branches_to_next(void)
+{
+    static const char rule[] = "SDM 3B 17.4.3: a taken branch traps, also one to the next instruction";
+    trap_handlers[EXC_DB] = step_handler;
+    steps = 0;
+    wrmsr(IA32_DEBUGCTL, DEBUGCTL_BTF);
+    call_at((uint64_t)next_code);
+    wrmsr(IA32_DEBUGCTL, 0);
+    trap_handlers[EXC_DB] = NULL;
+    report("btf-next", rule,
+           steps == 3 && step_rip[0] == (uint64_t)next_a && step_rip[1] == (uint64_t)next_c &&
+               step_rip[2] == (uint64_t)next_e,
+           "%u traps: %lx %lx %lx, want %lx %lx %lx", steps, step_rip[0], step_rip[1], step_rip[2],
+           (uint64_t)next_a, (uint64_t)next_c, (uint64_t)next_e);
 }
 
 static void branch_steps(void)
@@ -167,11 +193,13 @@ static void branch_steps(void)
            "DR6 %lx", step_dr6[0]);
     report("btf-cleared", "SDM 3B 17.4.3: the debug exception clears BTF", !(step_debugctl[0] & DEBUGCTL_BTF),
            "IA32_DEBUGCTL %lx", step_debugctl[0]);
+    branches_to_next();
 }
 
 /* -- LBR ----------------------------------------------------------------------------------------------- */
 
-extern char lbr_code[], lbr_a[], lbr_b[], lbr_c[], lbr_d[], lbr_f[], lbr_g[], lbr_ud[], lbr_plain[];
+extern char lbr_code[], lbr_a[], lbr_b[], lbr_c[], lbr_d[], lbr_f[], lbr_g[], lbr_ud[], lbr_plain[],
+    lbr_next[], lbr_jz[], lbr_here[];
 asm(".pushsection .text\n"
     "lbr_code: mov $0x1d9, %ecx; mov $1, %eax; xor %edx, %edx; wrmsr\n"
     "lbr_a: jmp lbr_b; nop\n"
@@ -183,6 +211,8 @@ asm(".pushsection .text\n"
     "lbr_f: nop\nlbr_g: ret\n"
     "lbr_plain: mov $0x1d9, %ecx; mov $1, %eax; xor %edx, %edx; wrmsr\n"
     "jmp 1f; nop; 1: call lbr_f; xor %eax, %eax; jnz 1b; wrmsr; ret\n"
+    "lbr_next: mov $0x1d9, %ecx; mov $1, %eax; xor %edx, %edx; wrmsr\n"
+    "lbr_jz: jz lbr_here; lbr_here: jnz lbr_there; lbr_there: xor %eax, %eax; wrmsr; ret\n"
     ".popsection");
 
 static bool ud_handler(struct trap_frame *f)
@@ -249,7 +279,11 @@ static void last_branches(void)
     report("ler", "SDM 3B 17.12: the last branch before the exception",
            rdmsr(MSR_LER_FROM_LIP) == (uint64_t)lbr_g && rdmsr(MSR_LER_TO_LIP) == (uint64_t)lbr_c,
            "%lx to %lx", rdmsr(MSR_LER_FROM_LIP), rdmsr(MSR_LER_TO_LIP));
-    filters(now);
+    call_at((uint64_t)lbr_next);
+    unsigned next = rdmsr(MSR_LASTBRANCH_TOS);
+    check_equal("lbr-next-tos", rule, (next - now) % LBR_DEPTH, 1);
+    check_record("lbr-next", rule, next, lbr_jz, lbr_here);
+    filters(next);
     trap_handlers[EXC_UD] = NULL;
     /* A debug exception turns recording off. */
     trap_handlers[EXC_DB] = step_handler;

@@ -96,6 +96,11 @@ static bool is_read_only(uint64_t linear)
     return linear - RO_BASE < RO_SIZE;
 }
 
+static bool x87_full(const struct isa_state *s, unsigned i)
+{
+    return s->ftw >> (((s->fsw >> 11) + i) & 7) & 1;
+}
+
 /* Known differences between the host (AMD) and what we follow (SDM), each with its reason. */
 static void vendor_differences(const struct insn *in, const struct isa_state *s, struct ignore *ig)
 {
@@ -117,8 +122,9 @@ static void vendor_differences(const struct insn *in, const struct isa_state *s,
     case ZYDIS_MNEMONIC_FLD:
         if (in->op[0].type == ZYDIS_OPERAND_TYPE_MEMORY && !(s->fcw & 2))
             ig->why = "AMD pushes a denormal although #D is not masked";
-        else if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
-            ig->fsw |= 1 << 9; /* full stack and empty source: which of the two faults is told differs */
+        else if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && x87_full(s, 7) &&
+                 !x87_full(s, in->zi.raw.modrm.rm))
+            ig->fsw |= 1 << 9; /* AMD tells of the underflow; SDM 2A, FLD: "C1 set to 1 if stack overflow" */
         break;
     case ZYDIS_MNEMONIC_CMPSB:
     case ZYDIS_MNEMONIC_CMPSW:

@@ -21,6 +21,10 @@ if [ "${RUN:-init}" = kvm ]; then
         check "kvm_intel.$parameter" grep -q -E "^L1: kvm_intel:.* $parameter=(Y|1)( |$)" "$OUT/out"
     done
     check "KVM loads without a word" [ "$(grep -c -i -E '\] (kvm|kvm_intel):' "$OUT/out")" = 0 ]
+    # Warnings and what is worse, alone on the console.
+    run_droste "${SECONDS_MAX:-240}" "${l1[@]}" -append "$l1_append loglevel=5 droste.run=kvm" -smp "$cpus"
+    check "status $status" [ "$status" = "$passed_status" ]
+    check "no warning in the kernel's log: $(grep -E '^\[' "$OUT/out")" [ "$(grep -c -E '^\[' "$OUT/out")" = 0 ]
 fi
 [ "$failures" = 0 ] || show_end
 finish

@@ -39,6 +39,32 @@ check "text: has shares of both levels" [ "$(grep -c -E '^ *[0-9.]+%  +[0-9]+ .*
 check "text: names L2" grep -q -E '%.*  L2 .* 64-bit CPL 0' "$OUT/profile.txt"
 check "text: has code" grep -q -E '^  [0-9a-f]{16}  rep stosb$' "$OUT/profile.txt"
 
+# -- Trace --------------------------------------------------------------------------------------------------------------
+# Each entry and each exit is a line; exits that the statistics count by reason are as many.
+guest vmx_exits -trace 'vmx_*' -D "$OUT/trace" --stats "$OUT/stats.json"
+check "trace: status $status" [ "$status" = 1 ]
+entries=$(awk -F: '/"vm_entries"/ { sum += $2 } END { print sum }' "$OUT/stats.json")
+exits=$(awk -F: '/"vm_exits"/ { in_exits = 1; next } /}/ { in_exits = 0 } in_exits { sum += $2 } END { print sum }' \
+    "$OUT/stats.json")
+check "trace: entries: $(grep -c vmx_entry "$OUT/trace") of $entries" \
+    [ "$entries" -gt 50 -a "$(grep -c ' vmx_entry ' "$OUT/trace")" = "$entries" ]
+check "trace: exits: $(grep -c vmx_exit "$OUT/trace") of $exits" \
+    [ "$exits" -gt 50 -a "$(grep -c ' vmx_exit ' "$OUT/trace")" = "$exits" ]
+check "trace: nothing else" [ "$(grep -c -v -E ' vmx_(entry|exit) ' "$OUT/trace")" = 0 ]
+
+# Each block is listed as the guest has it and as micro-ops; a translated one as the host runs it, as many as the
+# statistics count.
+guest smoke -accel jit,hot=1 -d in_asm,op,out_asm -D "$OUT/trace" --stats "$OUT/stats.json"
+check "listings: status $status" [ "$status" = 1 ]
+listed() { grep -c " $1 gpa=" "$OUT/trace"; }
+check "listings: $(listed in_asm) of guest code, $(listed op) of micro-ops" \
+    [ "$(listed in_asm)" -gt 100 -a "$(listed in_asm)" = "$(listed op)" ]
+translated=$(awk '/"jit"/ { jit = 1 } jit && /"blocks"/ { print $2 + 0; exit }' "$OUT/stats.json")
+check "listings: $(listed out_asm) of host code, $translated translated" [ "$(listed out_asm)" = "$translated" ]
+check "listings: guest code" grep -q -E '^  0000000000100[0-9a-f]{3}  mov esp, 0x' "$OUT/trace"
+check "listings: micro-ops" grep -q -E '^ +[0-9]+  movi\.4 rsp, 0x' "$OUT/trace"
+check "listings: host code" grep -q -E '^  0000[0-9a-f]{12}  sub qword ptr \[rsp\+' "$OUT/trace"
+
 # -- TLB check ----------------------------------------------------------------------------------------------------------
 for name in paging vmx_ept; do
     for accel in interp jit,hot=1; do
@@ -56,7 +82,7 @@ mapped() {
     "$DROSTE" -kernel "$OUT/many-blocks.elf" -nographic -no-reboot "${exit_device[@]}" -smp "$1" -accel jit,hot=1,cache=1M \
         --perf-map --stats "$OUT/stats.json" --state-hash "50000,$OUT/hash-jit" </dev/null >"$OUT/out" 2>"$OUT/err" &
     local pid=$!
-    until grep ' r-xs ' "/proc/$pid/maps" >"$OUT/maps" 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do
+    until grep ' r-xs .*/dev/zero' "/proc/$pid/maps" >"$OUT/maps" 2>/dev/null || ! kill -0 "$pid" 2>/dev/null; do
         sleep 0.01
     done
     status=0

@@ -2,7 +2,7 @@
  * endless.S -- guests that never end by themselves; what they do for ever is chosen when assembled:
  *   SPIN jumps to itself   REP one instruction that takes seconds   FAULTS exceptions and nothing else
  *   OUTPUT a flood of serial output   DEVICE_CODE runs code in the HPET's registers   RESETS resets through port CF9H
- *   IDLE halts, interrupts on, while the 8254 ticks and the 8259 lets nothing through
+ *   IDLE halts, interrupts on, while the IOAPIC sends the 8254's ticks to a processor that is not there
  */
 #include "multiboot.inc"
 main:
@@ -60,6 +60,10 @@ stack:
     movb $0xff, %al
     outb %al, $0x21
     outb %al, $0xa1
+    movl $0x15, 0xfec00000
+    movl $0x0f000000, 0xfec00010
+    movl $0x14, 0xfec00000
+    movl $0x50, 0xfec00010
     movb $0x34, %al
     outb %al, $0x43
     movb $0x10, %al

@@ -24,6 +24,23 @@ for name in mmio-jump hole-jump; do
     check "$name: a message: $(cat "$OUT/err")" grep -q "^droste: " "$OUT/err"
 done
 
+# Every timer ticks on, and none can wake the guest; then one that can, so that it is not given up too early.
+for name in "" BLOCKED; do
+    image ticks $name
+    for input in stdio none; do
+        run_droste 20 -kernel "$OUT/ticks${name:+-$name}.elf" "${options[@]}" -no-reboot -serial "$input"
+        check "ticks $name, -serial $input: status $status" [ "$status" = 2 ]
+        check "ticks $name, -serial $input: says so: $(cat "$OUT/err")" grep -q "nothing left that could wake it" "$OUT/err"
+    done
+done
+run_droste 20 -kernel "$OUT/ticks.elf" "${options[@]}" -no-reboot --state-hash 100000000,"$OUT/hashes"
+check "ticks, --state-hash: status $status" [ "$status" = 2 ]
+for name in PIT_8259 PIT_IOAPIC RTC HPET LAPIC; do
+    image ticks "$name"
+    run_droste 20 -kernel "$OUT/ticks-$name.elf" "${options[@]}" -no-reboot
+    check "ticks $name: its interrupt comes: status $status: $(cat "$OUT/err")" [ "$status" = 33 ]
+done
+
 # idle: interrupts are on, but at the end of input nobody is left to send one.
 for name in quiet timed-halt idle; do
     run_droste 20 -kernel "$OUT/$name.elf" "${options[@]}" -no-reboot

@@ -70,6 +70,8 @@ refuse "cache too large" "-accel jit,cache=2G: cache must be" "${kernel[@]}" -ac
 refuse "cache not a size" "-accel jit,cache=big: cache must be" "${kernel[@]}" -accel jit,cache=big
 refuse "item of -d that is not there" "no_such" "${kernel[@]}" -d tlb-check,no_such
 refuse "profile in no folder" "--profile $OUT/none/profile: No such file" "${kernel[@]}" --profile "$OUT/none/profile"
+refuse "statistics in no folder" "--stats $OUT/none/stats: No such file" "${kernel[@]}" --stats "$OUT/none/stats"
+refuse "snapshot in no folder" "--save $OUT/none/snapshot: No such file" "${kernel[@]}" --save "$OUT/none/snapshot"
 refuse "profile is a folder" "--profile $OUT: Is a directory" "${kernel[@]}" --profile "$OUT"
 
 # -- Files --------------------------------------------------------------------------------------------------------------
@@ -108,13 +110,26 @@ refuse "disk of another format" "qcow2" "${kernel[@]}" -drive "file=$OUT/large,f
 refuse "disk on another bus" "if=ide" "${kernel[@]}" -drive "file=$OUT/large,format=raw,if=ide"
 refuse "disk without a sector" "less than one sector" "${kernel[@]}" -drive "file=$OUT/empty,format=raw,if=virtio"
 refuse "disk is a folder" "$OUT" "${kernel[@]}" -drive "file=$OUT,format=raw,if=virtio"
-if [ "$(id -u)" != 0 ]; then
-    truncate -s 1M "$OUT/locked" && chmod 0 "$OUT/locked"
-    refuse "disk unreadable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
-    refuse "kernel unreadable" "Permission denied" -kernel "$OUT/locked"
-    chmod 444 "$OUT/locked"
-    refuse "disk not writable" "Permission denied" "${kernel[@]}" -drive "file=$OUT/locked,format=raw,if=virtio"
+# What a user may not read or write. Root may do all: then as somebody else, in a folder that anybody may enter.
+droste=$DROSTE shared=$(mktemp -d)
+chmod 755 "$shared"
+cp "$DROSTE" "$shared/droste" && cp "$OUT/exit.elf" "$shared"
+truncate -s 1M "$shared/locked" "$shared/read-only"
+chmod 0 "$shared/locked" && chmod 444 "$shared/read-only"
+DROSTE=$shared/droste
+if [ "$(id -u)" = 0 ]; then
+    printf '#!/bin/sh\nexec setpriv --reuid 65534 --regid 65534 --clear-groups "%s" "$@"\n' "$shared/droste" >"$shared/nobody"
+    chmod 755 "$shared/nobody"
+    DROSTE=$shared/nobody
 fi
+exit_image=(-kernel "$shared/exit.elf" "${kernel[@]:2}")
+refuse "disk unreadable" "Permission denied" "${exit_image[@]}" -drive "file=$shared/locked,format=raw,if=virtio"
+refuse "kernel unreadable" "Permission denied" -kernel "$shared/locked"
+refuse "disk not writable" "Permission denied" "${exit_image[@]}" -drive "file=$shared/read-only,format=raw,if=virtio"
+run_droste 10 "${exit_image[@]}" -drive "file=$shared/read-only,format=raw,if=virtio,readonly=on"
+check "disk not writable, readonly=on: status $status: $(cat "$OUT/err")" [ "$status" = "$passed_status" ]
+DROSTE=$droste
+rm -rf "$shared"
 refuse "snapshot missing" "$OUT/none.*No such file" "${kernel[@]}" -loadvm "$OUT/none"
 refuse "snapshot garbage" "$OUT/garbage" "${kernel[@]}" -loadvm "$OUT/garbage"
 refuse "snapshot empty" "$OUT/empty" "${kernel[@]}" -loadvm "$OUT/empty"
@@ -132,11 +147,34 @@ accept "two processors" "" -smp 2
 accept "disk" "" -drive "file=$OUT/large,format=raw,if=virtio"
 accept "disk read-only" "" -drive "file=$OUT/large,format=raw,if=virtio,readonly=on"
 accept "serial to a file" "" -serial "file:$OUT/serial"
+# The other end of a socket: says A, and takes what comes back until the guest has ended.
+image echo
+rm -f "$OUT/socket" "$OUT/answer"
+perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1) or die; $c = $s->accept;
+    syswrite $c, "A"; print while sysread $c, $_, 100' "$OUT/socket" >"$OUT/answer" &
+for _ in $(seq 100); do [ -S "$OUT/socket" ] || sleep 0.05; done
+run_droste 10 -kernel "$OUT/echo.elf" -nographic -no-reboot "${exit_device[@]}" -serial "unix:$OUT/socket"
+check "serial to a socket: status $status: $(cat "$OUT/err")" [ "$status" = "$passed_status" ]
+[ "$status" = "$passed_status" ] || kill $! 2>/dev/null
+wait $! 2>/dev/null
+check "serial to a socket: both ways: $(cat "$OUT/answer")" [ "$(cat "$OUT/answer")" = B ]
+rm -f "$OUT/socket"
+status=0
+printf A | timeout 10 "$DROSTE" -kernel "$OUT/echo.elf" "${kernel[@]:2}" -serial stdio >"$OUT/answer" 2>"$OUT/err" || status=$?
+check "serial on standard input and output: status $status" [ "$status" = "$passed_status" ]
+check "serial on standard input and output: $(cat "$OUT/answer")" [ "$(cat "$OUT/answer")" = B ]
+accept "-accel kvm" "^droste: -accel kvm: not needed" -accel kvm
+accept "a model without a feature" "" -cpu Icelake-Server,-avx2,-pku
+accept "a model with a feature" "" -cpu Icelake-Server,+la57
 accept "statistics" "" --stats "$OUT/stats.json"
 check "statistics: has instructions" grep -q '"instructions"' "$OUT/stats.json"
-for name in wall_seconds_l1 wall_seconds_l2 wall_seconds_idle samples; do
+for name in wall_seconds wall_seconds_l1 wall_seconds_l2 wall_seconds_idle samples instructions_l1 instructions_l2 \
+    vm_entries vm_exits tlb_fills walks walks_2d ept_walks; do
     check "statistics: has $name" grep -q "\"$name\"" "$OUT/stats.json"
 done
+accept "save at the end" "^droste: saved at tick [0-9]+ to " --save "$OUT/snapshot"
+check "save at the end: a file" [ -s "$OUT/snapshot" ]
+rm -f "$OUT/snapshot"
 accept "state hash" "" --state-hash "1000,$OUT/hash"
 check "state hash: has a final line" grep -q -E '^[0-9]+ [0-9a-f]{16}$' "$OUT/hash"
 run_droste 10 -help

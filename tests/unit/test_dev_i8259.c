@@ -146,6 +146,25 @@ Test(i8259, rotation_aeoi_poll_and_special_mask)
     board_free(b);
 }
 
+/* What would be asked for if a line rose now, without raising it. */
+Test(i8259, would_request)
+{
+    struct board *b = pic_new();
+    pic_setup(b, 1);
+    cr_assert(i8259_would_request(&pic, 0) && i8259_would_request(&pic, 8));
+    i8259_set_irq(&pic, 1, true);
+    cr_assert_eq(i8259_acknowledge(&pic), 0x31);
+    cr_assert(i8259_would_request(&pic, 0), "of higher priority than the one in service");
+    cr_assert(!i8259_would_request(&pic, 5) && !i8259_would_request(&pic, 8), "of lower priority");
+    out(b, 0x20, 0x20);
+    out(b, 0x21, 0x01);
+    cr_assert(!i8259_would_request(&pic, 0) && i8259_would_request(&pic, 5), "input 0 is masked");
+    out(b, 0x21, 0x04);
+    cr_assert(!i8259_would_request(&pic, 8) && i8259_would_request(&pic, 0), "the cascade is masked");
+    cr_assert(!b->intr);
+    board_free(b);
+}
+
 Test(i8259, state)
 {
     struct board *b = pic_new();
