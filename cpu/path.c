@@ -60,8 +60,11 @@ static struct block *go_on(struct path *p)
     const struct block *b = p->blocks[p->block_count - 1];
     const struct uop *end = &b->uops[b->uop_count - 1];
     struct uop *last = &ir->uops[ir->uop_count - 1];
-    if (end->op == UOP_EXIT)
-        return successor(p, end->imm);
+    if (end->op == UOP_EXIT) {
+        /* An instruction that does not fit into cpu->tail stays the last (cpu/exec.c). */
+        uint32_t uops = ir->uop_count - ir->insns[ir->insn_count - 1].first;
+        return uops > ARRAY_LEN(p->cpu->tail) - 2 ? NULL : successor(p, end->imm);
+    }
     if (!ir->uop_count || last->insn != ir->insn_count - 1 || last->size != 3)
         return NULL;
     if (last->op == UOP_JMP) {

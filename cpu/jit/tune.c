@@ -76,6 +76,8 @@ void jit_sample(struct jit *j, struct cpu *cpu, struct block *b)
         path->samples = UINT8_MAX;
         if (jit_translate(j, cpu, path))
             measure(j, cpu, path);
+        else
+            code_cache_drop(cpu->code, path);
     }
 }
 
