@@ -64,7 +64,7 @@ struct mmu_fault {
  */
 #define TLB_BITS      12
 #define TLB_ENTRIES   (1u << TLB_BITS)
-#define TLB_EXEC_BITS 9
+#define TLB_EXEC_BITS 11
 #define TLB_NEAR      64
 
 struct tlb_entry {

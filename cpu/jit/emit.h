@@ -269,7 +269,7 @@ void jit_next_region(struct jit *j);
  * caches. */
 void jit_forget_jumps(struct jit *j);
 void jit_forget_place(struct jit *j, const struct block *b);
-/* Code for a RIP in the present context that can be found without a walk, or NULL; remembers it. */
+/* Code for a RIP in the present context, or NULL when it is for C to find it, or to fault; remembers it. */
 void *jit_find(struct cpu *cpu, uint64_t rip);
 /* tune.c: the block has no code any more. */
 void jit_forget_measure(struct jit *j, struct block *b);

@@ -175,20 +175,40 @@ void jit_forget_jumps(struct jit *j)
             memset(j->jumps[i], 0, sizeof(struct jit_jump) * JIT_JUMPS);
 }
 
-/* The code of a block in RAM that is there already and whose page the context knows: all that needs no walk
- * and cannot fault. */
+/* Fills entry i of the context's instruction translations for rip. Only when the instruction there runs now,
+ * because a walk sets accessed bits. False: it cannot be, or it has changed more than that; whoever looks
+ * again in cpu_run() raises what there is to raise. */
+static bool fetch_quietly(struct cpu *cpu, uint64_t rip, unsigned i)
+{
+    uint64_t generation = cpu->mmu.generation, drops = cpu->mmu.stack_drops;
+    struct mmu_fault f;
+    gpa_t gpa;
+    return !cpu->mmu.verify && cpu->budget > 0 && !cpu->attention &&
+           mmu_translate(&cpu->mmu, rip, MMU_EXEC, 0, &gpa, &f) && !cpu->attention &&
+           cpu->mmu.generation == generation && cpu->mmu.stack_drops == drops &&
+           cpu->tlb->exec[i].tag == (rip & ~PAGE_MASK);
+}
+
+/* The code of a block in RAM that is there already. */
 void *jit_find(struct cpu *cpu, uint64_t rip)
 {
     struct jit *j = cpu->code->jit;
     const struct tlb *t = cpu->tlb;
     unsigned i = (unsigned)(rip >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
     uint64_t page = rip & ~PAGE_MASK;
-    if (!(cpu->key & KEY_L) || t->exec[i].tag != page)
+    if (!(cpu->key & KEY_L) || (t->exec[i].tag != page && !fetch_quietly(cpu, rip, i)))
         return NULL;
     gpa_t gpa = t->exec[i].gpa + (rip & PAGE_MASK);
-    const struct jit_place *p = place_of(j, gpa, cpu->key);
-    if (p->gpa != gpa || p->key != cpu->key || !p->code || !phys_page(cpu->phys, gpa))
+    struct jit_place *p = place_of(j, gpa, cpu->key);
+    if (!phys_page(cpu->phys, gpa))
         return NULL;
+    if (p->gpa != gpa || p->key != cpu->key || !p->code) {
+        /* Another block's, or nobody's. */
+        const struct block *b = code_cache_find(cpu->code, gpa, cpu->key);
+        if (!b || !b->code || b->gpa2)
+            return NULL;
+        *p = (struct jit_place){.gpa = gpa, .key = cpu->key, .code = b->code};
+    }
     cpu->jit_jumps[jump_index(rip)] =
         (struct jit_jump){.rip = rip, .tag = cpu->jit_tag, .page = page, .code = p->code};
     cpu->r[REG_PAGE] = page;
