@@ -155,11 +155,8 @@ static gpa_t fetch_translate(struct cpu *cpu, gva_t linear)
 
 static gpa_t fetch_gpa(struct cpu *cpu, gva_t linear)
 {
-    const struct tlb *t = cpu->tlb;
-    unsigned i = (unsigned)(linear >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
-    if (likely(t->exec[i].tag == (linear & ~PAGE_MASK)))
-        return t->exec[i].gpa + (linear & PAGE_MASK);
-    return fetch_translate(cpu, linear);
+    gpa_t gpa;
+    return likely(tlb_exec_hit(cpu->tlb, linear, &gpa)) ? gpa : fetch_translate(cpu, linear);
 }
 
 /* Bytes at gpa up to the end of its page: RAM in place, anything else through the bus. */
@@ -350,10 +347,10 @@ static void run_one(struct cpu *cpu)
 /* The block at cpu->rip, when that needs no walk. */
 static struct block *known_block(const struct cpu *cpu)
 {
-    unsigned i = (unsigned)(cpu->rip >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
-    if (!(cpu->key & KEY_L) || cpu->tlb->exec[i].tag != (cpu->rip & ~PAGE_MASK))
+    gpa_t gpa;
+    if (!(cpu->key & KEY_L) || !tlb_exec_hit(cpu->tlb, cpu->rip, &gpa))
         return NULL;
-    return code_cache_find(cpu->code, cpu->tlb->exec[i].gpa + (cpu->rip & PAGE_MASK), cpu->key);
+    return code_cache_find(cpu->code, gpa, cpu->key);
 }
 
 /* False: translated code led to a dropped block; cpu->rip is to be looked up again, if the budget lasts. */

@@ -101,6 +101,14 @@ static inline unsigned tlb_index(uint64_t linear)
     return (unsigned)(linear >> PAGE_SHIFT) & (TLB_ENTRIES - 1);
 }
 
+/* The instruction translation of `linear`, when the context has it. */
+static inline bool tlb_exec_hit(const struct tlb *t, uint64_t linear, gpa_t *gpa)
+{
+    const unsigned i = (unsigned)(linear >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
+    *gpa = t->exec[i].gpa + (linear & PAGE_MASK);
+    return t->exec[i].tag == (linear & ~PAGE_MASK);
+}
+
 #define MMU_CONTEXTS 128
 
 /* Page-modification logging (SDM 3C, "Page-Modification Logging"): set by cpu/vmx for the current VMCS. */

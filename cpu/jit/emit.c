@@ -528,8 +528,6 @@ static void cold_part(struct emit *e, struct cold *c)
         find_code(e, c);
     switch (c->kind) {
     case COLD_SIDE:
-        if (!c->edge)
-            return;
         emit_leave_flags(e);
         leave_early(e);
         c->edge->jump = asm_jmp(a);

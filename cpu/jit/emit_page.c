@@ -102,45 +102,14 @@ static struct rm near_mem(bool write, int near, size_t member)
     return rm_mem(R_TLB, (int32_t)(at + (unsigned)near * sizeof(struct tlb_entry) + member));
 }
 
-static void near_access(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,
-                        unsigned align)
+/* A is the offset in a page, should the check hold: the one that B has, or remembered page `near`, unless
+ * that is -1. */
+static void check_bounds(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,
+                         unsigned align, int near)
 {
     struct asm_buf *a = &e->a;
-    int32_t further = u->disp - e->s.page_at.disp;
-    if (kind == COLD_REST)
-        emit_open_rest(e);
-    if (further)
-        asm_lea(a, 3, R_A, rm_mem(R_A, further));
     e->s.page = false;
     e->s.host_mask = 0;
-    asm_alu_imm(a, 3, 7, rm_reg(R_A), (int32_t)(PAGE_SIZE - bytes));
-    struct cold *c = emit_cold(e, COLD_PAGE, asm_jcc(a, CC_A));
-    c->open = false;
-    c->access = *u;
-    c->bytes = (uint8_t)bytes;
-    c->write = write;
-    c->near = -1;
-    c->back = a->at;
-    emit_cold(e, kind, NULL); /* where that part jumps to when the table has nothing */
-    if (align) {
-        asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
-        asm_u32(a, align - 1);
-        emit_cold(e, kind, asm_jcc(a, CC_NE));
-    }
-    e->place = rm_sib(R_A, R_B, 0, 0);
-}
-
-/* The same check against the page that this place in the code has met last. */
-static void remembered_access(struct emit *e, const struct uop *u, unsigned bytes, bool write,
-                              enum cold_kind kind, unsigned align, int near)
-{
-    struct asm_buf *a = &e->a;
-    emit_address(e, u);
-    if (kind == COLD_REST)
-        emit_open_rest(e);
-    e->s.page = false;
-    e->s.host_mask = 0;
-    asm_alu(a, 3, 6, R_A, near_mem(write, near, 0));
     asm_alu_imm(a, 3, 7, rm_reg(R_A), (int32_t)(PAGE_SIZE - bytes));
     struct cold *c = emit_cold(e, COLD_PAGE, asm_jcc(a, CC_A));
     c->open = false;
@@ -150,14 +119,37 @@ static void remembered_access(struct emit *e, const struct uop *u, unsigned byte
     c->near = (int8_t)near;
     c->site = (uint8_t)(e->site - 1);
     c->back = a->at;
-    emit_cold(e, kind, NULL);
-    asm_load(a, 3, R_B, near_mem(write, near, offsetof(struct tlb_entry, host)));
+    emit_cold(e, kind, NULL); /* where that part jumps to when the table has nothing */
+    if (near >= 0)
+        asm_load(a, 3, R_B, near_mem(write, near, offsetof(struct tlb_entry, host)));
     if (align) {
         asm_op(a, 2, 0xf7, 0, rm_reg(R_A)); /* TEST */
         asm_u32(a, align - 1);
         emit_cold(e, kind, asm_jcc(a, CC_NE));
     }
     e->place = rm_sib(R_A, R_B, 0, 0);
+}
+
+static void near_access(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,
+                        unsigned align)
+{
+    int32_t further = u->disp - e->s.page_at.disp;
+    if (kind == COLD_REST)
+        emit_open_rest(e);
+    if (further)
+        asm_lea(&e->a, 3, R_A, rm_mem(R_A, further));
+    check_bounds(e, u, bytes, write, kind, align, -1);
+}
+
+/* The same check against the page that this place in the code has met last. */
+static void remembered_access(struct emit *e, const struct uop *u, unsigned bytes, bool write,
+                              enum cold_kind kind, unsigned align, int near)
+{
+    emit_address(e, u);
+    if (kind == COLD_REST)
+        emit_open_rest(e);
+    asm_alu(&e->a, 3, 6, R_A, near_mem(write, near, 0));
+    check_bounds(e, u, bytes, write, kind, align, near);
 }
 
 void emit_page_access(struct emit *e, const struct uop *u, unsigned bytes, bool write, enum cold_kind kind,

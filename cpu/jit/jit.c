@@ -175,30 +175,27 @@ void jit_forget_jumps(struct jit *j)
             memset(j->jumps[i], 0, sizeof(struct jit_jump) * JIT_JUMPS);
 }
 
-/* Fills entry i of the context's instruction translations for rip. Only when the instruction there runs now,
+/* Fills the context's instruction translation of rip. Only when the instruction there runs now,
  * because a walk sets accessed bits. False: it cannot be, or it has changed more than that; whoever looks
  * again in cpu_run() raises what there is to raise. */
-static bool fetch_quietly(struct cpu *cpu, uint64_t rip, unsigned i)
+static bool fetch_quietly(struct cpu *cpu, uint64_t rip, gpa_t *gpa)
 {
     uint64_t generation = cpu->mmu.generation, drops = cpu->mmu.stack_drops;
     struct mmu_fault f;
-    gpa_t gpa;
     return !cpu->mmu.verify && cpu->budget > 0 && !cpu->attention &&
-           mmu_translate(&cpu->mmu, rip, MMU_EXEC, 0, &gpa, &f) && !cpu->attention &&
+           mmu_translate(&cpu->mmu, rip, MMU_EXEC, 0, gpa, &f) && !cpu->attention &&
            cpu->mmu.generation == generation && cpu->mmu.stack_drops == drops &&
-           cpu->tlb->exec[i].tag == (rip & ~PAGE_MASK);
+           tlb_exec_hit(cpu->tlb, rip, gpa);
 }
 
 /* The code of a block in RAM that is there already. */
 void *jit_find(struct cpu *cpu, uint64_t rip)
 {
     struct jit *j = cpu->code->jit;
-    const struct tlb *t = cpu->tlb;
-    unsigned i = (unsigned)(rip >> PAGE_SHIFT) & ((1u << TLB_EXEC_BITS) - 1);
     uint64_t page = rip & ~PAGE_MASK;
-    if (!(cpu->key & KEY_L) || (t->exec[i].tag != page && !fetch_quietly(cpu, rip, i)))
+    gpa_t gpa;
+    if (!(cpu->key & KEY_L) || (!tlb_exec_hit(cpu->tlb, rip, &gpa) && !fetch_quietly(cpu, rip, &gpa)))
         return NULL;
-    gpa_t gpa = t->exec[i].gpa + (rip & PAGE_MASK);
     struct jit_place *p = place_of(j, gpa, cpu->key);
     if (!phys_page(cpu->phys, gpa))
         return NULL;

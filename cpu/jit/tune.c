@@ -65,11 +65,12 @@ void jit_sample(struct jit *j, struct cpu *cpu, struct block *b)
 {
     if (!b->code || b->samples == UINT8_MAX)
         return;
-    unsigned step = cpu->code->hot == 1 ? 1 : SAMPLES;
-    b->samples++;
-    if (b->tune == TUNE_NONE && b->samples >= step) {
+    unsigned step = cpu->code->hot == 1 ? 1 : SAMPLES, times = ++b->samples / step;
+    /* What follows may be measured later than this block, so paths are tried again, ever more rarely. */
+    bool again = b->samples % step == 0 && (times & (times - 1)) == 0;
+    if (b->tune == TUNE_NONE && times) {
         measure(j, cpu, b);
-    } else if (b->tune == TUNE_DONE && !b->path && b->samples % step == 0) {
+    } else if (b->tune == TUNE_DONE && !b->path && again) {
         struct block *path = path_extend(cpu, b);
         if (!path)
             return;
